@@ -1,0 +1,3 @@
+//! The single writer: commits a change to the store, then publishes it to the index, then answers.
+
+pub mod change;

@@ -1,0 +1,88 @@
+use std::fmt;
+use std::str::FromStr;
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+/// The stable name of a key: a UUIDv7 (RFC 9562), written `key_` and 32 lowercase hexadecimal digits. Never secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct KeyId(pub [u8; 16]);
+
+/// What is written before the digits.
+const PREFIX: &str = "key_";
+
+/// A text that is not a key id.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("'{0}' is not a key id: expected 'key_' and 32 lowercase hexadecimal digits")]
+pub struct IdError(String);
+
+impl KeyId {
+    /// Stands in usage rows for tokens that no key has.
+    pub const NONE: KeyId = KeyId([0; 16]);
+
+    /// A fresh id, ordered by its time of creation.
+    pub fn generate() -> KeyId {
+        KeyId(uuid::Uuid::now_v7().into_bytes())
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<KeyId, IdError> {
+        let error = || IdError(text.chars().take(48).collect());
+        let digits = text.strip_prefix(PREFIX).ok_or_else(error)?;
+        let lowercase_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if digits.len() != 32 || !digits.bytes().all(lowercase_hex) {
+            return Err(error());
+        }
+        let number = u128::from_str_radix(digits, 16).map_err(|_| error())?;
+        Ok(KeyId(number.to_be_bytes()))
+    }
+}
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeyId, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_what_it_writes() {
+        let id = KeyId::generate();
+        assert_eq!(id.to_string().parse::<KeyId>().unwrap(), id);
+        assert_eq!(id.to_string().len(), 36);
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        for bad in ["", "key_", "key_0", "KEY_00000000000000000000000000000000", "key_0000000000000000000000000000000G"] {
+            assert!(bad.parse::<KeyId>().is_err(), "{bad}");
+        }
+        let upper = KeyId([0xab; 16]).to_string().replace('a', "A");
+        assert!(upper.parse::<KeyId>().is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! The nouns and their limits: what a key, a token, a function, a grant, a network and a verdict are.
+//!
+//! Everything here is plain data with its grammar. Nothing here reads a clock, a file or a socket.
+
+mod country;
+mod function;
+/// What a history entry says.
+pub mod history;
+mod id;
+mod instant;
+pub mod limits;
+mod network;
+mod record;
+mod reference;
+mod rules;
+mod token;
+mod verdict;
+
+pub use country::{Country, CountryError};
+pub use function::{Function, FunctionId, FunctionName, Grant, GrantError};
+pub use id::{IdError, KeyId};
+pub use instant::{Instant, InstantError, Span, When};
+pub use limits::LimitError;
+pub use network::{Network, NetworkError, canonical};
+pub use record::{Key, PepperId, Secret, Settings, SettingsError, State, UnknownCountry};
+pub use reference::KeyRef;
+pub use rules::{Called, Rules, Standing};
+pub use token::{Token, TokenError, check_prefix, reads_as_token, weakness};
+pub use verdict::Verdict;

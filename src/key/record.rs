@@ -1,0 +1,285 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::limits::{self, LimitError};
+use super::{Country, Grant, Instant, KeyId, Network};
+
+/// A key: its settings, its secrets, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Key {
+    /// Never changes: not by rotation, not by a new name.
+    pub id: KeyId,
+    /// What an admin sets and edits.
+    pub settings: Settings,
+    /// Every secret that the key ever had, oldest first; versions count from 1 without a gap.
+    pub secrets: Vec<Secret>,
+    /// When the key was made.
+    pub created_at: Instant,
+    /// Set on a deleted key; its history and usage stay.
+    pub deleted_at: Option<Instant>,
+    /// Counts the changes from 1; guards against lost updates.
+    pub revision: u64,
+}
+
+/// What an admin sets and edits. Lists are kept sorted and without repeats.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Unique within its account among keys that are not deleted.
+    pub name: String,
+    /// Whose key it is: a customer, a system, a team; never a person.
+    pub account: String,
+    /// Free text.
+    #[serde(default)]
+    pub description: String,
+    /// Free names and values.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Switched on or off.
+    #[serde(default = "switched_on")]
+    pub enabled: bool,
+    /// Not good before this moment.
+    #[serde(default)]
+    pub not_before: Option<Instant>,
+    /// Not good from this moment on.
+    #[serde(default)]
+    pub expires_at: Option<Instant>,
+    /// Which functions it may call.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
+    /// From which networks; empty means any address.
+    #[serde(default)]
+    pub networks: Vec<Network>,
+    /// From which countries; empty means any.
+    #[serde(default)]
+    pub countries: Vec<Country>,
+    /// What becomes of an address that the country database does not place.
+    #[serde(default)]
+    pub unknown_country: UnknownCountry,
+}
+
+/// What becomes of an address that the country database does not place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownCountry {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It passes.
+    Allow,
+}
+
+/// One version of a key's secret. Only the digest is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Secret {
+    /// Counts from 1.
+    pub version: u16,
+    /// HMAC-SHA-256(pepper, SHA-256(token)).
+    pub digest: [u8; 32],
+    /// Under which pepper.
+    pub pepper: PepperId,
+    /// When it was made.
+    pub created_at: Instant,
+    /// Set by rotation on the secret that it replaces: from this moment on it is retired.
+    pub retires_at: Option<Instant>,
+    /// When it was revoked, for good.
+    pub revoked_at: Option<Instant>,
+}
+
+/// Names a pepper without telling it: the first 8 bytes of its fingerprint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct PepperId(pub [u8; 8]);
+
+impl fmt::Display for PepperId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for PepperId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a key stands at a moment, in a word. The first that applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Deleted, and may be undeleted for a while.
+    Deleted,
+    /// Every secret is revoked.
+    Revoked,
+    /// Switched off.
+    Disabled,
+    /// Before its `not_before`.
+    NotYetValid,
+    /// Past its `expires_at`.
+    Expired,
+    /// None of these.
+    Active,
+}
+
+/// A setting that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SettingsError {
+    /// Over a limit.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A field that must not be empty.
+    #[error("{field}: must not be empty")]
+    Empty {
+        /// The field.
+        field: &'static str,
+    },
+    /// A character that would spoil tables, logs or `account/name`.
+    #[error("{field}: '{value}' {reason}")]
+    Text {
+        /// The field.
+        field: &'static str,
+        /// What was given, without its control characters.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The key would never be good.
+    #[error("not_before: {not_before} is not before expires_at: {expires_at}")]
+    NeverGood {
+        /// As given.
+        not_before: Instant,
+        /// As given.
+        expires_at: Instant,
+    },
+}
+
+fn switched_on() -> bool {
+    true
+}
+
+impl Settings {
+    /// Settings with nothing granted: no functions, any network, any country, no expiry.
+    pub fn new(account: &str, name: &str) -> Settings {
+        Settings {
+            name: name.to_owned(),
+            account: account.to_owned(),
+            description: String::new(),
+            tags: BTreeMap::new(),
+            enabled: true,
+            not_before: None,
+            expires_at: None,
+            grants: Vec::new(),
+            networks: Vec::new(),
+            countries: Vec::new(),
+            unknown_country: UnknownCountry::Deny,
+        }
+    }
+
+    /// Sorts the lists, drops repeats, and checks every limit and rule that needs neither a clock nor the catalog.
+    pub fn normalize(&mut self) -> Result<(), SettingsError> {
+        check_label("name", &self.name, limits::NAME_BYTES)?;
+        check_label("account", &self.account, limits::ACCOUNT_BYTES)?;
+        if self.account.contains('/') {
+            return Err(text_error("account", &self.account, "holds a '/', which separates account and name"));
+        }
+        limits::check_bytes("description", &self.description, limits::DESCRIPTION_BYTES)?;
+        check_controls("description", &self.description)?;
+        limits::check_count("tags", self.tags.len(), limits::TAGS)?;
+        for (name, value) in &self.tags {
+            check_label("tags", name, limits::TAG_NAME_BYTES)?;
+            if name.contains('=') {
+                return Err(text_error("tags", name, "holds a '=', which separates a tag's name and value"));
+            }
+            limits::check_bytes("tags", value, limits::TAG_VALUE_BYTES)?;
+            check_controls("tags", value)?;
+        }
+        limits::check_count("grants", self.grants.len(), limits::GRANTS)?;
+        limits::check_count("networks", self.networks.len(), limits::NETWORKS)?;
+        limits::check_count("countries", self.countries.len(), limits::COUNTRIES)?;
+        sort_and_dedup(&mut self.grants);
+        sort_and_dedup(&mut self.networks);
+        sort_and_dedup(&mut self.countries);
+        match (self.not_before, self.expires_at) {
+            (Some(not_before), Some(expires_at)) if not_before >= expires_at => Err(SettingsError::NeverGood { not_before, expires_at }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Key {
+    /// The secret made last, which is the one to use.
+    pub fn newest(&self) -> Option<&Secret> {
+        self.secrets.last()
+    }
+
+    /// Where the key stands at `now`.
+    pub fn state(&self, now: Instant) -> State {
+        let settings = &self.settings;
+        if self.deleted_at.is_some() {
+            State::Deleted
+        } else if self.secrets.iter().all(|secret| secret.revoked_at.is_some()) {
+            State::Revoked
+        } else if !settings.enabled {
+            State::Disabled
+        } else if settings.not_before.is_some_and(|not_before| now < not_before) {
+            State::NotYetValid
+        } else if settings.expires_at.is_some_and(|expires_at| now >= expires_at) {
+            State::Expired
+        } else {
+            State::Active
+        }
+    }
+}
+
+fn sort_and_dedup<T: Ord>(list: &mut Vec<T>) {
+    list.sort_unstable();
+    list.dedup();
+}
+
+fn text_error(field: &'static str, value: &str, reason: &'static str) -> SettingsError {
+    let value = value.chars().filter(|c| !c.is_control()).take(48).collect();
+    SettingsError::Text { field, value, reason }
+}
+
+fn check_controls(field: &'static str, text: &str) -> Result<(), SettingsError> {
+    if text.chars().any(char::is_control) { Err(text_error(field, text, "holds a control character")) } else { Ok(()) }
+}
+
+fn check_label(field: &'static str, text: &str, limit: usize) -> Result<(), SettingsError> {
+    if text.is_empty() {
+        return Err(SettingsError::Empty { field });
+    }
+    limits::check_bytes(field, text, limit)?;
+    check_controls(field, text)?;
+    if text.trim() != text { Err(text_error(field, text, "begins or ends with white space")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_normalized() {
+        let mut settings = Settings::new("acme", "web");
+        settings.grants = ["b", "a", "b", "*"].map(|g| g.parse().unwrap()).to_vec();
+        settings.normalize().unwrap();
+        assert_eq!(settings.grants.iter().map(Grant::to_string).collect::<Vec<_>>(), ["a", "b", "*"]);
+    }
+
+    #[test]
+    fn limits_name_field_value_and_limit() {
+        let mut settings = Settings::new("acme", &"n".repeat(limits::NAME_BYTES + 1));
+        let error = settings.normalize().unwrap_err().to_string();
+        assert!(error.contains("name") && error.contains("101 bytes") && error.contains("100 bytes"), "{error}");
+        for (account, name) in [("", "n"), ("a", ""), ("a/b", "n"), ("a", " n"), ("a", "n\n"), ("a\u{7}", "n")] {
+            assert!(Settings::new(account, name).normalize().is_err(), "{account:?} {name:?}");
+        }
+        let mut settings = Settings::new("acme", "web");
+        settings.not_before = Some(Instant(2));
+        settings.expires_at = Some(Instant(2));
+        assert!(settings.normalize().is_err());
+    }
+}

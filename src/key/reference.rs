@@ -1,0 +1,51 @@
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use super::KeyId;
+
+/// How a person names a key: by its id or as `account/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeyRef {
+    /// By id.
+    Id(KeyId),
+    /// By account and name.
+    Name {
+        /// What stands before the first `/`.
+        account: String,
+        /// All that stands behind it.
+        name: String,
+    },
+    /// Neither: no key can be meant. Kept so that the answer can say what was given.
+    Neither(String),
+}
+
+impl FromStr for KeyRef {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<KeyRef, Infallible> {
+        Ok(match (text.parse(), text.split_once('/')) {
+            (Ok(id), _) => KeyRef::Id(id),
+            (_, Some((account, name))) => KeyRef::Name { account: account.to_owned(), name: name.to_owned() },
+            _ => KeyRef::Neither(text.chars().take(200).collect()),
+        })
+    }
+}
+
+impl fmt::Display for KeyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyRef::Id(id) => write!(f, "{id}"),
+            KeyRef::Name { account, name } => write!(f, "{account}/{name}"),
+            KeyRef::Neither(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Serialize for KeyRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

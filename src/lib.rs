@@ -1,0 +1,5 @@
+//! doorward
+#[cfg(feature = "store")]
+pub mod admin;
+pub mod catalog;
+pub mod key;
