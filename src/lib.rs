@@ -2,4 +2,5 @@
 #[cfg(feature = "store")]
 pub mod admin;
 pub mod catalog;
+pub mod index;
 pub mod key;
