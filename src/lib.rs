@@ -2,5 +2,7 @@
 #[cfg(feature = "store")]
 pub mod admin;
 pub mod catalog;
+pub mod clock;
+pub mod geo;
 pub mod index;
 pub mod key;
