@@ -6,3 +6,4 @@ pub mod clock;
 pub mod geo;
 pub mod index;
 pub mod key;
+pub mod usage;
