@@ -186,6 +186,14 @@ impl Daemon {
         (code, self.log()[before..].to_owned())
     }
 
+    /// Tries to run a second daemon on the same folder, and tells how that ends.
+    pub(crate) fn second(&self) -> Ran {
+        let mut command = Command::new(COMMAND);
+        command.arg("serve").arg("--data-dir").arg(self.home().join("data")).arg("--run-dir").arg(self.home().join("run-2"));
+        let output = command.output().expect("a second daemon");
+        Ran { code: output.status.code().unwrap_or(-1), stdout: String::new(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    }
+
     pub(crate) fn restart(&mut self) {
         self.terminate();
         self.start_again();
