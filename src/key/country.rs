@@ -20,6 +20,16 @@ pub enum CountryOf {
     In(Country),
 }
 
+impl CountryOf {
+    /// The country, where it is known.
+    pub fn known(self) -> Option<Country> {
+        match self {
+            CountryOf::In(country) => Some(country),
+            CountryOf::NoDatabase | CountryOf::Unknown => None,
+        }
+    }
+}
+
 /// A text that is no country's code.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("'{0}' is not an ISO 3166-1 alpha-2 country code (two letters, such as DE)")]
