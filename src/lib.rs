@@ -11,3 +11,6 @@ pub mod index;
 pub mod key;
 pub mod policy;
 pub mod protocol;
+pub mod usage;
+pub mod verify;
+pub mod verify_socket;
