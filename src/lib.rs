@@ -1,7 +1,22 @@
 //! doorward
 #[cfg(feature = "store")]
 pub mod admin;
+#[cfg(feature = "store")]
 pub mod catalog;
+pub mod client;
+pub mod clock;
+#[cfg(feature = "store")]
+pub mod config;
 pub mod digest;
+pub mod geo;
 pub mod index;
 pub mod key;
+pub mod policy;
+pub mod protocol;
+#[cfg(feature = "store")]
+pub mod store;
+#[cfg(feature = "store")]
+pub mod systemd;
+pub mod usage;
+pub mod verify;
+pub mod verify_socket;

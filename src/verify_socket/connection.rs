@@ -1,0 +1,208 @@
+//! One connection without its socket: bytes that came in are answered into a buffer. Fuzzed and tested as such.
+
+use crate::index::Pin;
+use crate::key::Instant;
+use crate::protocol::{
+    BATCH_REQUESTS, BodyError, Decoded, ErrorCode, Failure, Frame, HEADER_BYTES, Hello, Kind, MAGIC, MAX_BODY_BYTES, Tag, VERSION, Verify,
+    Welcome, batch_requests, decode, decode_body, encode, encode_body,
+};
+use crate::verify::Door;
+
+/// Where a connection stands.
+pub struct Conversation {
+    lane: usize,
+    greeted: bool,
+}
+
+/// What became of some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// So many bytes were whole frames, and are answered.
+    pub used: usize,
+    /// The frame that begins there needs so many bytes in all.
+    pub needed: usize,
+    /// Frames that broke the protocol.
+    pub errors: usize,
+    /// The connection ends after the answers are written.
+    pub closes: bool,
+}
+
+impl Conversation {
+    /// A connection that has said nothing yet. `lane` spreads the counting of different connections.
+    pub fn new(lane: usize) -> Conversation {
+        Conversation { lane, greeted: false }
+    }
+
+    /// Answers every whole frame in `bytes`, in order, appending to `out`. All of them are answered as of `now`.
+    pub fn advance(&mut self, bytes: &[u8], door: &Door, now: Instant, out: &mut Vec<u8>) -> Progress {
+        let pin = door.index.pin();
+        let mut progress = Progress { used: 0, needed: HEADER_BYTES, errors: 0, closes: false };
+        while !progress.closes {
+            let outcome = match decode(&bytes[progress.used..]) {
+                Ok(Decoded::Whole(frame, length)) => {
+                    progress.used += length;
+                    self.answer(&frame, door, now, &pin, out).map_err(|(code, message)| (frame.tag, code, message))
+                }
+                Ok(Decoded::Partial(needed)) => {
+                    progress.needed = needed;
+                    break;
+                }
+                Err(error) => Err(([0; 8], ErrorCode::BadFrame, error.to_string())),
+            };
+            if let Err((tag, code, message)) = outcome {
+                refuse(out, tag, code, &message);
+                progress.errors += 1;
+                progress.closes = code.closes();
+            }
+        }
+        progress
+    }
+
+    fn answer(&mut self, frame: &Frame<'_>, door: &Door, now: Instant, pin: &Pin, out: &mut Vec<u8>) -> Result<(), (ErrorCode, String)> {
+        let bad_request = |error: BodyError| (ErrorCode::BadRequest, error.to_string());
+        match (frame.kind, self.greeted) {
+            (Kind::Verify, true) => {
+                let request = Verify::decode(frame.body).map_err(bad_request)?;
+                let response = door.verify(&request, now, self.lane, pin);
+                encode(out, Kind::Verdict, frame.tag, |out| encode_body(out, &response));
+            }
+            (Kind::Batch, true) => {
+                let requests = batch_requests(frame.body).map_err(bad_request)?;
+                encode(out, Kind::Verdicts, frame.tag, |out| {
+                    out.push(frame.body[0]);
+                    requests.for_each(|request| encode_body(out, &door.verify(&request, now, self.lane, pin)));
+                });
+            }
+            (Kind::Hello, false) => {
+                let hello: Hello = decode_body(frame.body).map_err(|error| (ErrorCode::BadHandshake, error.to_string()))?;
+                greet(&hello)?;
+                self.greeted = true;
+                let welcome = Welcome {
+                    version: VERSION,
+                    batch_requests: BATCH_REQUESTS as u8,
+                    max_body_bytes: (MAX_BODY_BYTES as u32).to_le_bytes(),
+                    server: concat!("doorward ", env!("CARGO_PKG_VERSION")),
+                };
+                encode(out, Kind::Welcome, frame.tag, |out| encode_body(out, &welcome));
+            }
+            (Kind::Hello, true) => return Err((ErrorCode::BadHandshake, "the connection has its handshake behind it".into())),
+            (_, false) => return Err((ErrorCode::BadHandshake, "the first frame of a connection is a Hello".into())),
+            (_, true) => return Err((ErrorCode::BadFrame, "this kind of frame is the server's to send".into())),
+        }
+        Ok(())
+    }
+}
+
+fn greet(hello: &Hello) -> Result<(), (ErrorCode, String)> {
+    if hello.magic != MAGIC {
+        return Err((ErrorCode::BadHandshake, "a Hello begins with DOORWARD".into()));
+    }
+    if !(hello.lowest..=hello.highest).contains(&VERSION) {
+        let Hello { lowest, highest, .. } = hello;
+        return Err((ErrorCode::BadVersion, format!("this server speaks version {VERSION}, the client {lowest} to {highest}")));
+    }
+    Ok(())
+}
+
+/// Appends an error frame.
+pub fn refuse(out: &mut Vec<u8>, tag: Tag, code: ErrorCode, message: &str) {
+    let failure = Failure { code: code as u8, closes: u8::from(code.closes()), message };
+    encode(out, Kind::Error, tag, |out| encode_body(out, &failure));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::digest::{Pepper, Peppers};
+    use crate::geo::Geo;
+    use crate::index::Index;
+    use crate::key::{Key, KeyId, Secret, Settings, Verdict};
+    use crate::protocol::{HEADER_BYTES, Response};
+    use crate::usage::Usage;
+
+    /// A door with one key, `token`, that may call everything.
+    fn door() -> Door {
+        let pepper = Pepper::from_bytes([7; 32]);
+        let index = Index::new();
+        let created_at = Instant(0);
+        let digest = pepper.digest_token(b"token");
+        let secrets = vec![Secret { version: 1, digest, pepper: pepper.id(), created_at, retires_at: None, revoked_at: None }];
+        let mut settings = Settings::new("acme", "web");
+        settings.grants = vec!["*".parse().unwrap()];
+        index.publish(&Key { id: KeyId([1; 16]), settings, secrets, created_at, deleted_at: None, revision: 1 }).unwrap();
+        index.set_strict(false);
+        let peppers = Peppers { current: pepper, previous: None };
+        Door { index: Arc::new(index), peppers, geo: Arc::new(Geo::without_database()), usage: Arc::new(Usage::new()) }
+    }
+
+    fn bytes(hex: &Value) -> Vec<u8> {
+        let hex = hex.as_str().unwrap();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    fn frames(mut out: &[u8]) -> Vec<Frame<'_>> {
+        let mut frames = Vec::new();
+        while let Ok(Decoded::Whole(frame, length)) = decode(out) {
+            frames.push(frame);
+            out = &out[length..];
+        }
+        assert!(out.is_empty());
+        frames
+    }
+
+    fn greeting() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, Kind::Hello, [0; 8], |out| encode_body(out, &Hello { magic: MAGIC, lowest: 1, highest: 9 }));
+        bytes
+    }
+
+    #[test]
+    fn answers_come_in_order_however_the_bytes_arrive() {
+        let door = door();
+        let mut bytes = greeting();
+        for number in 0..50u64 {
+            let token: &[u8] = if number % 2 == 0 { b"token" } else { b"other" };
+            let request = Verify { token, function: "f", address: crate::protocol::Address::None };
+            encode(&mut bytes, Kind::Verify, number.to_le_bytes(), |out| encode_body(out, &request));
+        }
+        for piece in [1, 7, HEADER_BYTES, 100, bytes.len()] {
+            let mut conversation = Conversation::new(0);
+            let (mut out, mut waiting) = (Vec::new(), Vec::new());
+            for arrived in bytes.chunks(piece) {
+                waiting.extend_from_slice(arrived);
+                let progress = conversation.advance(&waiting, &door, Instant(5), &mut out);
+                assert_eq!((progress.errors, progress.closes), (0, false));
+                waiting.drain(..progress.used);
+            }
+            let frames = frames(&out);
+            assert_eq!(frames.len(), 51);
+            for (number, frame) in frames[1..].iter().enumerate() {
+                let response: Response<'_> = decode_body(frame.body).unwrap();
+                let verdict = if number % 2 == 0 { Verdict::Ok } else { Verdict::Malformed };
+                assert_eq!((frame.tag, response.verdict()), ((number as u64).to_le_bytes(), Some(verdict)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_gets_its_error_and_no_verdict() {
+        let vectors: Value = serde_json::from_str(include_str!("../../testdata/protocol/vectors.json")).unwrap();
+        let door = door();
+        for vector in vectors["invalid"].as_array().unwrap() {
+            let bytes = bytes(&vector["hex"]);
+            let mut out = Vec::new();
+            let progress = Conversation::new(0).advance(&bytes, &door, Instant(5), &mut out);
+            let frames = frames(&out);
+            let failure: Failure<'_> = decode_body(frames.last().unwrap().body).unwrap();
+            let closes = vector["closes"].as_bool().unwrap();
+            assert_eq!((u64::from(failure.code), failure.closes == 1), (vector["code"].as_u64().unwrap(), closes), "{}", vector["name"]);
+            assert_eq!((progress.errors, progress.closes), (1, closes), "{}", vector["name"]);
+            assert_eq!(frames.iter().filter(|frame| frame.kind == Kind::Verdict).count(), 0, "{}", vector["name"]);
+        }
+        assert_eq!(door.usage.totals().iter().sum::<u64>(), 0, "what is refused is not counted");
+    }
+}
