@@ -2,4 +2,6 @@
 #[cfg(feature = "store")]
 pub mod admin;
 pub mod catalog;
+pub mod digest;
+pub mod index;
 pub mod key;

@@ -1,0 +1,161 @@
+//! What stands in the store instead of a token: HMAC-SHA-256(pepper, SHA-256(token)).
+//!
+//! The pepper is 32 random bytes that the database never holds, so a stolen database can be neither used nor tested.
+
+use std::fmt;
+
+use sha2::block_api::compress256;
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::key::PepperId;
+
+/// What the fingerprint is the MAC of.
+const FINGERPRINT_LABEL: &[u8] = b"doorward pepper fingerprint v1";
+/// What the history's chain key is the MAC of.
+const CHAIN_LABEL: &[u8] = b"doorward history chain v1";
+/// Bytes of a SHA-256 block.
+const BLOCK_BYTES: usize = 64;
+/// The initial state of SHA-256 (FIPS 180-4, 5.3.3).
+const INITIAL: [u32; 8] =
+    [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
+
+/// A pepper, as the two states of SHA-256 that HMAC (RFC 2104) begins with: the key itself is not kept, a digest costs two
+/// compressions, and the states are wiped when dropped (which `hmac`'s own would not be without another feature).
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Pepper {
+    inner: [u32; 8],
+    outer: [u32; 8],
+}
+
+/// The peppers of a store: the one that new secrets are made under, and the one before it while secrets still need it.
+#[derive(Debug, Clone)]
+pub struct Peppers {
+    /// New secrets are made under this one.
+    pub current: Pepper,
+    /// Tried when the current one finds no secret.
+    pub previous: Option<Pepper>,
+}
+
+impl Pepper {
+    /// Takes the pepper's 32 bytes and wipes this copy of them.
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Pepper {
+        let mut inner_block = [0x36u8; BLOCK_BYTES];
+        let mut outer_block = [0x5cu8; BLOCK_BYTES];
+        for (i, byte) in bytes.iter().enumerate() {
+            inner_block[i] ^= byte;
+            outer_block[i] ^= byte;
+        }
+        let mut pepper = Pepper { inner: INITIAL, outer: INITIAL };
+        compress256(&mut pepper.inner, std::slice::from_ref(&inner_block));
+        compress256(&mut pepper.outer, std::slice::from_ref(&outer_block));
+        inner_block.zeroize();
+        outer_block.zeroize();
+        bytes.zeroize();
+        pepper
+    }
+
+    /// Names the pepper without telling it: the first 8 bytes of the fingerprint.
+    pub fn id(&self) -> PepperId {
+        let fingerprint = self.fingerprint();
+        PepperId(std::array::from_fn(|i| fingerprint[i]))
+    }
+
+    /// Tells two peppers apart: HMAC-SHA-256(pepper, "doorward pepper fingerprint v1"). Not secret.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.mac(FINGERPRINT_LABEL)
+    }
+
+    /// The key of the history's chain: HMAC-SHA-256(pepper, "doorward history chain v1"). Secret.
+    pub fn chain_key(&self) -> [u8; 32] {
+        self.mac(CHAIN_LABEL)
+    }
+
+    /// The digest of a token whose SHA-256 is known.
+    pub fn digest(&self, sha256: &[u8; 32]) -> [u8; 32] {
+        self.mac(sha256)
+    }
+
+    /// The digest of a token.
+    pub fn digest_token(&self, token: &[u8]) -> [u8; 32] {
+        self.digest(&token_sha256(token))
+    }
+
+    /// HMAC-SHA-256 of a message that fits one block with its padding: at most 55 bytes.
+    fn mac(&self, message: &[u8]) -> [u8; 32] {
+        let hashed = state_bytes(&finish(self.inner, message));
+        state_bytes(&finish(self.outer, &hashed))
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pepper({})", self.id())
+    }
+}
+
+/// The SHA-256 of a token, from which its digest is made.
+pub fn token_sha256(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// The last compression of a SHA-256 that has hashed one block before: the message, a one bit, zeros, the length in bits.
+fn finish(mut state: [u32; 8], message: &[u8]) -> [u32; 8] {
+    let mut block = [0u8; BLOCK_BYTES];
+    block[..message.len()].copy_from_slice(message);
+    block[message.len()] = 0x80;
+    let bits = ((BLOCK_BYTES + message.len()) * 8) as u64;
+    block[BLOCK_BYTES - 8..].copy_from_slice(&bits.to_be_bytes());
+    compress256(&mut state, std::slice::from_ref(&block));
+    state
+}
+
+fn state_bytes(state: &[u32; 8]) -> [u8; 32] {
+    let mut bytes = [0u8; 32];
+    for (chunk, word) in bytes.chunks_exact_mut(4).zip(state) {
+        chunk.copy_from_slice(&word.to_be_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Made with Python: `hmac.new(bytes(range(32)), message, hashlib.sha256).hexdigest()`.
+    #[test]
+    fn macs_are_those_of_hmac_sha_256() {
+        let pepper = Pepper::from_bytes(std::array::from_fn(|i| i as u8));
+        assert_eq!(hex(&pepper.fingerprint()), "5b987f715e558ed2e2fbc13b2d7ae205f0440957e78e7525a99c8995e2ead142");
+        assert_eq!(pepper.id().to_string(), "5b987f715e558ed2");
+        assert_eq!(hex(&pepper.chain_key()), "ba637bbf1647de874641f8401bde80dfbf8830b66dc0de4c0aeff2fe03a37015");
+        assert_eq!(hex(&token_sha256(b"dw_example")), "0de2e4ea5a7c8455ae3e4ed1b0265430fd1ac00166fe86175fb55d79e176db0f");
+        assert_eq!(hex(&pepper.digest_token(b"dw_example")), "bb8191bc1d21213551aee87dc845763537502f7f9a9997cee67f135d1de36469");
+    }
+
+    /// The midstates agree with the general implementation for keys that are not a pattern.
+    #[test]
+    fn random_peppers_agree_with_the_hmac_crate() {
+        use hmac::{Hmac, KeyInit, Mac};
+        for _ in 0..100 {
+            let mut bytes = [0u8; 32];
+            getrandom::fill(&mut bytes).unwrap();
+            let mut mac = Hmac::<Sha256>::new_from_slice(&bytes).unwrap();
+            mac.update(&token_sha256(&bytes[..7]));
+            let expected: [u8; 32] = mac.finalize().into_bytes().into();
+            assert_eq!(Pepper::from_bytes(bytes).digest_token(&bytes[..7]), expected);
+        }
+    }
+
+    #[test]
+    fn debug_shows_only_the_id() {
+        let pepper = Pepper::from_bytes([7; 32]);
+        let id = pepper.id();
+        let shown = format!("{:?}", Peppers { current: pepper.clone(), previous: None });
+        assert_eq!(shown, format!("Peppers {{ current: Pepper({id}), previous: None }}"));
+    }
+}
