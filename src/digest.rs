@@ -17,8 +17,7 @@ const CHAIN_LABEL: &[u8] = b"doorward history chain v1";
 /// Bytes of a SHA-256 block.
 const BLOCK_BYTES: usize = 64;
 /// The initial state of SHA-256 (FIPS 180-4, 5.3.3).
-const INITIAL: [u32; 8] =
-    [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
+const INITIAL: [u32; 8] = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
 
 /// A pepper, as the two states of SHA-256 that HMAC (RFC 2104) begins with: the key itself is not kept, a digest costs two
 /// compressions, and the states are wiped when dropped (which `hmac`'s own would not be without another feature).

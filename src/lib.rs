@@ -1,7 +1,13 @@
 //! doorward
 #[cfg(feature = "store")]
 pub mod admin;
+#[cfg(feature = "store")]
 pub mod catalog;
+pub mod client;
+pub mod clock;
 pub mod digest;
+pub mod geo;
 pub mod index;
 pub mod key;
+pub mod policy;
+pub mod protocol;

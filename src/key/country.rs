@@ -9,6 +9,27 @@ use thiserror::Error;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Country(pub [u8; 2]);
 
+/// What is known of the country of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CountryOf {
+    /// No country database is loaded.
+    NoDatabase,
+    /// The loaded database does not place the address.
+    Unknown,
+    /// The loaded database places it there.
+    In(Country),
+}
+
+impl CountryOf {
+    /// The country, where it is known.
+    pub fn known(self) -> Option<Country> {
+        match self {
+            CountryOf::In(country) => Some(country),
+            CountryOf::NoDatabase | CountryOf::Unknown => None,
+        }
+    }
+}
+
 /// A text that is no country's code.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("'{0}' is not an ISO 3166-1 alpha-2 country code (two letters, such as DE)")]

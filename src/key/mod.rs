@@ -16,7 +16,7 @@ mod rules;
 mod token;
 mod verdict;
 
-pub use country::{Country, CountryError};
+pub use country::{Country, CountryError, CountryOf};
 pub use function::{Function, FunctionId, FunctionName, Grant, GrantError};
 pub use id::{IdError, KeyId};
 pub use instant::{Instant, InstantError, Span, When};

@@ -1,0 +1,57 @@
+# `make help` lists what there is. Everything is built in one profile, in one target directory outside the tree, so that RocksDB
+# is compiled once for the daemon, its tests, its lints and its benches, and survives a `git clean`.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/doorward/target
+DOORWARD := $(CARGO_TARGET_DIR)/release/doorward
+FUZZ_SECONDS ?= 20
+
+# libFuzzer needs the coverage counters; these flags make them without a nightly compiler.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: help tools build demo test lint unit bench fuzz-smoke install clean
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+tools: ## Look for clang and libclang, and install them where that is allowed.
+	@.ci/tools.sh
+
+build: tools ## Build the daemon and command: $CARGO_TARGET_DIR/release/doorward.
+	cargo build --release --locked
+
+demo: build ## Watch the daemon verify real web traffic: keys of several accounts, a rotation and a revocation while it runs.
+	@tests/demo.sh $(DOORWARD)
+
+test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the build without the store, the fuzz targets, scripts, unit file.
+	cargo test --release --locked
+	cargo check --release --locked --lib --no-default-features
+	cd fuzz && cargo check --release --locked
+	bash -n .ci/run .ci/tools.sh .ci/check-unit.sh tests/demo.sh
+	.ci/check-unit.sh $(DOORWARD)
+
+lint: tools ## Only the format and the lints.
+	@.ci/tools.sh rustfmt clippy
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+
+bench: build ## The benches, on an otherwise idle machine.
+	cargo bench --locked
+
+fuzz-smoke: tools ## Fuzz each target for FUZZ_SECONDS (default 20), without a nightly compiler or cargo-fuzz.
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target $(HOST)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && set -e && for target in fuzz/fuzz_targets/*.rs; do \
+		name=$$(basename $$target .rs); mkdir $$scratch/$$name; \
+		$(CARGO_TARGET_DIR)/$(HOST)/release/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=70000 \
+			-artifact_prefix=fuzz/artifacts- $$scratch/$$name fuzz/corpus/$$name; \
+	done
+
+install: ## Install the built command and the unit (as root, after `make build`); see README.md for what comes next.
+	install -D -m 0755 $(DOORWARD) $(DESTDIR)/usr/bin/doorward
+	install -D -m 0644 systemd/doorward.service $(DESTDIR)/usr/lib/systemd/system/doorward.service
+	install -D -m 0644 systemd/doorward.sysusers $(DESTDIR)/usr/lib/sysusers.d/doorward.conf
+
+clean: ## Remove what was built, RocksDB included.
+	cargo clean

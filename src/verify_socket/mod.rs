@@ -1,0 +1,230 @@
+//! The verify socket: a blocking thread for each connection, which answers all frames that one read returned with one write.
+
+pub mod connection;
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tracing::{debug, error, warn};
+
+use crate::clock::Clock;
+use crate::protocol::{ErrorCode, HEADER_BYTES, MAX_BODY_BYTES};
+use crate::verify::Door;
+
+use connection::{Conversation, refuse};
+
+/// A connection's buffers at first; one that sends larger frames gets as much as the largest frame needs, and no more.
+const BUFFER_BYTES: usize = 16 * 1024;
+const LARGEST_BUFFER_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
+/// What a connection's thread needs at most is far below this.
+const STACK_BYTES: usize = 256 * 1024;
+/// A peer that does not take its answers for so long is cut off.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after an accept that failed, as for want of descriptors: trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The listening socket and its connections.
+pub struct VerifySocket {
+    shared: Arc<Shared>,
+    listener: Arc<UnixListener>,
+    accepting: JoinHandle<()>,
+}
+
+/// Figures of the verify socket since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Open connections.
+    pub connections: u64,
+    /// The most that are allowed.
+    pub max_connections: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections refused because there were too many.
+    pub refused: u64,
+    /// Frames that broke the protocol.
+    pub protocol_errors: u64,
+}
+
+struct Shared {
+    door: Arc<Door>,
+    clock: Arc<Clock>,
+    max_connections: usize,
+    stopping: AtomicBool,
+    open: Mutex<HashMap<u64, Arc<UnixStream>>>,
+    all_closed: Condvar,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    protocol_errors: AtomicU64,
+}
+
+impl VerifySocket {
+    /// Serves connections on `listener`, at most `max_connections` at a time.
+    ///
+    /// # Errors
+    /// The kernel refuses a thread.
+    pub fn start(listener: UnixListener, door: Arc<Door>, clock: Arc<Clock>, max_connections: usize) -> io::Result<VerifySocket> {
+        let shared = Arc::new(Shared {
+            door,
+            clock,
+            max_connections,
+            stopping: AtomicBool::new(false),
+            open: Mutex::default(),
+            all_closed: Condvar::new(),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            protocol_errors: AtomicU64::new(0),
+        });
+        let listener = Arc::new(listener);
+        let accepting = {
+            let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
+            thread::Builder::new().name("accept".into()).spawn(move || shared.accept(&listener))?
+        };
+        Ok(VerifySocket { shared, listener, accepting })
+    }
+
+    /// A way to the figures that outlives a borrow.
+    pub fn figures(&self) -> impl Fn() -> Figures + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || Figures {
+            connections: shared.open.lock().len() as u64,
+            max_connections: shared.max_connections as u64,
+            accepted: shared.accepted.load(Ordering::Relaxed),
+            refused: shared.refused.load(Ordering::Relaxed),
+            protocol_errors: shared.protocol_errors.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Accepts no more, answers what has arrived, and waits for the connections to end: at most `patience`.
+    pub fn stop(self, patience: Duration) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Wakes the accept call; on Linux it then fails with EINVAL.
+        if let Err(error) = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Read) {
+            warn!(%error, "the verify socket's listener could not be shut down");
+        }
+        if self.accepting.join().is_err() {
+            error!("the verify socket's accepting thread had panicked");
+        }
+        let mut open = self.shared.open.lock();
+        for stream in open.values() {
+            // The read side only: what has arrived is still read, and its answer written.
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        let deadline = std::time::Instant::now() + patience;
+        while !open.is_empty() {
+            if self.shared.all_closed.wait_until(&mut open, deadline).timed_out() {
+                warn!(connections = open.len(), "connections that do not take their answers are cut off");
+                open.values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn accept(self: &Arc<Self>, listener: &UnixListener) {
+        for number in 0.. {
+            match listener.accept() {
+                Ok((stream, _)) => self.open(number, stream),
+                Err(_) if self.stopping.load(Ordering::SeqCst) => return,
+                Err(error) => {
+                    warn!(%error, "a connection to the verify socket could not be accepted");
+                    thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+            if self.stopping.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    fn open(self: &Arc<Self>, number: u64, stream: UnixStream) {
+        let stream = Arc::new(stream);
+        let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let mut open = self.open.lock();
+        if open.len() >= self.max_connections {
+            drop(open);
+            return self.turn_away(&stream, "there are as many connections as max_connections allows");
+        }
+        open.insert(number, Arc::clone(&stream));
+        drop(open);
+        let registration = Registration { shared: Arc::clone(self), number };
+        let serve = {
+            let stream = Arc::clone(&stream);
+            move || {
+                let ended = registration.shared.serve(number, &stream);
+                debug!(connection = number, outcome = ?ended, "a verify connection ended");
+            }
+        };
+        match thread::Builder::new().name("verify".into()).stack_size(STACK_BYTES).spawn(serve) {
+            Ok(_) => drop(self.accepted.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                error!(%error, "the kernel refuses a thread for a verify connection");
+                self.turn_away(&stream, "the server has no thread for this connection");
+            }
+        }
+    }
+
+    fn turn_away(&self, mut stream: &UnixStream, reason: &str) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let mut frame = Vec::new();
+        refuse(&mut frame, [0; 8], ErrorCode::Busy, reason);
+        let _ = stream.write_all(&frame);
+    }
+
+    /// Reads, answers and writes until the peer or the protocol ends the connection.
+    fn serve(&self, number: u64, mut stream: &UnixStream) -> io::Result<()> {
+        let mut conversation = Conversation::new(number as usize);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut answers = Vec::with_capacity(BUFFER_BYTES);
+        let mut filled = 0;
+        loop {
+            let read = match stream.read(&mut buffer[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                outcome => outcome?,
+            };
+            if read == 0 {
+                return Ok(());
+            }
+            filled += read;
+            answers.clear();
+            let progress = conversation.advance(&buffer[..filled], &self.door, self.clock.now(), &mut answers);
+            if progress.errors > 0 {
+                self.protocol_errors.fetch_add(progress.errors as u64, Ordering::Relaxed);
+            }
+            if !answers.is_empty() {
+                stream.write_all(&answers)?;
+            }
+            if progress.closes {
+                return stream.shutdown(Shutdown::Both);
+            }
+            buffer.copy_within(progress.used..filled, 0);
+            filled -= progress.used;
+            if progress.needed > buffer.len() {
+                buffer.resize(LARGEST_BUFFER_BYTES, 0);
+            }
+        }
+    }
+}
+
+/// Takes a connection off the list however its thread ends.
+struct Registration {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut open = self.shared.open.lock();
+        open.remove(&self.number);
+        if open.is_empty() {
+            self.shared.all_closed.notify_all();
+        }
+    }
+}
