@@ -3,7 +3,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::admin::wire::Problem;
+use crate::admin::wire::{ImportView, Problem};
 
 /// How the command ends. Numbers from 64 on are those of sysexits.h; `docs/command.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Unavailable = 69,
     /// A fault of doorward itself.
     Software = 70,
+    /// The system refuses a thread, a signal handler or a socket.
+    System = 71,
     /// A file or a key cannot be made, because there is one already.
     CantCreate = 73,
     /// Reading or writing failed, here or on the daemon's disk.
@@ -36,22 +38,24 @@ pub(crate) enum Exit {
 }
 
 /// Why the command did not do what was asked: what was wrong, where, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Failure {
     /// How the command ends.
     pub(crate) exit: Exit,
     /// A stable word.
-    pub(crate) kind: String,
+    pub(crate) kind: Box<str>,
     /// What it is, in general.
-    pub(crate) title: String,
+    pub(crate) title: Box<str>,
     /// What it is this time, and what to do.
     pub(crate) detail: String,
     /// The HTTP status, when the daemon said so.
     pub(crate) status: Option<u16>,
     /// The field that is wrong, if one is.
-    pub(crate) field: Option<String>,
+    pub(crate) field: Option<Box<str>>,
     /// The line of an input that is wrong, counted from 1.
     pub(crate) line: Option<u64>,
+    /// What a failed import had done before: its batches stay.
+    pub(crate) import: Option<Box<ImportView>>,
 }
 
 /// What stands before the word in a problem's type.
@@ -62,12 +66,13 @@ impl Failure {
     pub(crate) fn new(exit: Exit, kind: &str, title: &str, detail: impl Into<String>) -> Failure {
         Failure {
             exit,
-            kind: format!("{URN}{kind}"),
-            title: title.to_owned(),
+            kind: format!("{URN}{kind}").into(),
+            title: title.into(),
             detail: detail.into(),
             status: None,
             field: None,
             line: None,
+            import: None,
         }
     }
 
@@ -106,12 +111,13 @@ impl Failure {
     pub(crate) fn from_problem(problem: Problem) -> Failure {
         Failure {
             exit: exit_of(problem.status, problem.kind.strip_prefix(URN).unwrap_or(&problem.kind)),
-            kind: problem.kind,
-            title: problem.title,
+            kind: problem.kind.into(),
+            title: problem.title.into(),
             detail: problem.detail,
             status: Some(problem.status),
-            field: problem.field,
+            field: problem.field.map(Into::into),
             line: problem.line,
+            import: problem.import.map(Box::new),
         }
     }
 
@@ -120,7 +126,7 @@ impl Failure {
         let place = self.line.map(|line| format!("line {line}: ")).unwrap_or_default();
         let named = self.field.as_deref().is_some_and(|field| !self.detail.contains(field));
         let field = if named { format!("{}: ", self.field.as_deref().unwrap_or_default()) } else { String::new() };
-        let detail = if self.detail.is_empty() { &self.title } else { &self.detail };
+        let detail = if self.detail.is_empty() { &*self.title } else { &self.detail };
         format!("doorward: {place}{field}{detail}")
     }
 
@@ -129,7 +135,7 @@ impl Failure {
         let mut problem = json!({ "type": self.kind, "title": self.title, "detail": self.detail, "exit_code": self.exit as u8 });
         let optional = [
             ("status", self.status.map(serde_json::Value::from)),
-            ("field", self.field.clone().map(serde_json::Value::from)),
+            ("field", self.field.as_deref().map(serde_json::Value::from)),
             ("line", self.line.map(serde_json::Value::from)),
         ];
         for (name, value) in optional {
@@ -144,11 +150,12 @@ impl Failure {
 /// Which exit code a problem of the admin API has: by its word where the status says too little, else by the status.
 fn exit_of(status: u16, kind: &str) -> Exit {
     match (kind, status) {
-        ("name_taken" | "exists" | "duplicate" | "duplicate_token", _) => Exit::CantCreate,
-        ("not_durable" | "effective_not_durable", _) => Exit::Io,
+        ("name-taken", _) => Exit::CantCreate,
+        ("effective-not-durable", _) => Exit::Io,
+        ("no-route", _) => Exit::Software,
         (_, 401 | 403) => Exit::NoPermission,
         (_, 404) => Exit::NoInput,
-        (_, 412 | 429 | 503) => Exit::TempFail,
+        (_, 408 | 412 | 429 | 503) => Exit::TempFail,
         (_, 507) => Exit::Io,
         (_, 405 | 406 | 415) => Exit::Software,
         (_, 400..=499) => Exit::Data,
@@ -168,23 +175,26 @@ mod tests {
             detail: "grants: 'x y' is not a function name".into(),
             field: Some("grants".into()),
             line: Some(3),
+            import: None,
         }
     }
 
     #[test]
     fn problems_map_to_sysexits() {
         for (status, kind, code) in [
-            (400, "invalid", 65),
-            (403, "read_only", 77),
-            (404, "no_such_key", 66),
-            (409, "name_taken", 73),
-            (409, "state", 65),
-            (412, "revision", 75),
-            (413, "too_large", 65),
+            (400, "malformed", 65),
+            (408, "timeout", 75),
+            (403, "forbidden", 77),
+            (404, "not-found", 66),
+            (404, "no-route", 70),
+            (409, "name-taken", 73),
+            (409, "conflict", 65),
+            (412, "revision-mismatch", 75),
+            (413, "too-large", 65),
             (422, "invalid", 65),
             (500, "internal", 70),
-            (500, "not_durable", 74),
-            (503, "refusing_changes", 75),
+            (500, "effective-not-durable", 74),
+            (503, "refusing-changes", 75),
         ] {
             assert_eq!(Failure::from_problem(problem(status, kind)).exit as u8, code, "{status} {kind}");
         }

@@ -19,15 +19,9 @@ pub(crate) fn functions(admin: Admin, screen: &Screen, verb: Functions) -> Resul
             let function = admin.send(Method::POST, "/v1/functions", &body, None)?;
             done(screen, &function, "Registered")
         }
-        Functions::Restrict(named) => {
-            restrict(&admin.acting_for(named.actor.on_behalf_of.as_deref()), screen, &named.name, true)
-        }
-        Functions::Unrestrict(named) => {
-            restrict(&admin.acting_for(named.actor.on_behalf_of.as_deref()), screen, &named.name, false)
-        }
-        Functions::Remove(arguments) => {
-            remove(&admin.acting_for(arguments.actor.on_behalf_of.as_deref()), screen, &arguments)
-        }
+        Functions::Restrict(named) => restrict(&admin.acting_for(named.actor.on_behalf_of.as_deref()), screen, &named.name, true),
+        Functions::Unrestrict(named) => restrict(&admin.acting_for(named.actor.on_behalf_of.as_deref()), screen, &named.name, false),
+        Functions::Remove(arguments) => remove(&admin.acting_for(arguments.actor.on_behalf_of.as_deref()), screen, &arguments),
     }
 }
 
@@ -43,7 +37,11 @@ fn list(admin: &Admin, screen: &Screen) -> Result<Exit, Failure> {
             let restricted = if function.restricted { field("restricted", Hue::Warn) } else { field("-", Hue::Dim) };
             grid.row(vec![function.name.to_string().into(), restricted, screen.moment(function.created_at).into()]);
         }
-        let mode = if list.strict { "strict mode: a function that is not here is denied" } else { "strict mode is off: wildcards cover names that are not here" };
+        let mode = if list.strict {
+            "strict mode: a function that is not here is denied"
+        } else {
+            "strict mode is off: wildcards cover names that are not here"
+        };
         match (screen.terminal, grid.is_empty()) {
             (true, true) => format!("No function is registered; {mode}.\nRegister one: doorward functions add NAME\n"),
             (true, false) => format!("{}\n{}\n", grid.render(screen), screen.paint(mode, Hue::Dim)),

@@ -105,10 +105,16 @@ mod tests {
         };
         let mut screen = Screen { terminal: true, json: false, width: 80, colour: false, now: Instant(86_400_000) };
         let text = entries(&screen, std::slice::from_ref(&entry));
-        assert!(text.contains("rotate_extend  by root for alice") && text.contains("grants: a b → a") && text.contains("24 hours ago"), "{text}");
+        assert!(
+            text.contains("rotate_extend  by root for alice") && text.contains("grants: a b → a") && text.contains("24 hours ago"),
+            "{text}"
+        );
         screen.terminal = false;
         let text = entries(&screen, &[entry]);
         let id = KeyId([1; 16]);
-        assert_eq!(text.lines().next(), Some(format!("9\t1970-01-01T00:00:00Z\troot for alice\trotate_extend\t{id}\tgrants\ta b\ta").as_str()));
+        assert_eq!(
+            text.lines().next(),
+            Some(format!("9\t1970-01-01T00:00:00Z\troot for alice\trotate_extend\t{id}\tgrants\ta b\ta").as_str())
+        );
     }
 }

@@ -91,7 +91,9 @@ impl Admin {
         // A change without a document in its answer answers with nothing: null.
         let text: &[u8] = if text.is_empty() { b"null" } else { &text };
         serde_json::from_slice(text).map_err(|error| {
-            Failure::software(format!("the daemon's answer to {path} is not understood ({error}); are the command and the daemon of one version?"))
+            Failure::software(format!(
+                "the daemon's answer to {path} is not understood ({error}); are the command and the daemon of one version?"
+            ))
         })
     }
 
@@ -127,7 +129,8 @@ impl Admin {
             let text = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
             Ok::<_, Failure>(Zeroizing::new(text.to_vec()))
         })?;
-        serde_json::from_slice(&text).map_err(|error| Failure::software(format!("the daemon's answer to {path} is not understood: {error}")))
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::software(format!("the daemon's answer to {path} is not understood: {error}")))
     }
 
     /// Writes an answer out as it comes.
@@ -188,6 +191,7 @@ impl Admin {
                     detail: format!("HTTP status {status}: {detail}"),
                     field: None,
                     line: None,
+                    import: None,
                 };
                 Failure::from_problem(problem)
             }

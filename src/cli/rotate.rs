@@ -37,7 +37,10 @@ fn old_secret(screen: &Screen, made: &MadeView) -> String {
         return String::new();
     };
     if old.state != SecretState::Retiring {
-        return format!("\n  {}\n", screen.paint(&format!("Secret {} has retired: its users are refused from now on.", old.version), Hue::Warn));
+        return format!(
+            "\n  {}\n",
+            screen.paint(&format!("Secret {} has retired: its users are refused from now on.", old.version), Hue::Warn)
+        );
     }
     let label = super::shell::quoted(&view::label(&made.key));
     format!(

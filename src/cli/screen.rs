@@ -81,8 +81,7 @@ impl Screen {
 
     /// Prints one JSON document: indented on a terminal, on one line in a pipe.
     pub(crate) fn print_json<T: Serialize>(&self, document: &T) -> Result<(), Failure> {
-        let text =
-            if io::stdout().is_terminal() { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
+        let text = if io::stdout().is_terminal() { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
         let mut text = text.map_err(|error| Failure::software(format!("the answer cannot be written as JSON: {error}")))?;
         text.push('\n');
         print(&text)

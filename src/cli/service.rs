@@ -7,25 +7,37 @@ use super::args::{Cli, Everywhere};
 use super::exit::{Exit, Failure};
 use super::screen::{Screen, print};
 use crate::config::Config;
-use crate::daemon::{self, ServeOptions};
+use crate::daemon::{self, ServeError, ServeOptions};
 
 /// `serve`
-pub(crate) fn serve(everywhere: &Everywhere, arguments: Serve) -> Result<std::process::ExitCode, Failure> {
+pub(crate) fn serve(everywhere: &Everywhere, arguments: Serve) -> Result<Exit, Failure> {
+    let options = serve_options(everywhere, arguments)?;
+    daemon::serve(options).map_err(|error| Failure::new(exit_of(&error), "serve", "the daemon did not start", error.to_string()))?;
+    Ok(Exit::Ok)
+}
+
+fn serve_options(everywhere: &Everywhere, arguments: Serve) -> Result<ServeOptions, Failure> {
     if everywhere.admin_socket.is_some() || everywhere.verify_socket.is_some() {
-        return Err(Failure::usage("serve: its sockets are in the run directory; --admin-socket and --verify-socket are for the other verbs"));
+        return Err(Failure::usage(
+            "serve: its sockets are in the run directory; --admin-socket and --verify-socket are for the other verbs",
+        ));
     }
-    if arguments.config.is_some() && everywhere.run_dir.is_some() {
-        return Err(Failure::usage("serve: with --config, the run directory is named in the file ('run_dir'), not by --run-dir"));
+    match (arguments.config, arguments.data_dir, everywhere.run_dir.clone()) {
+        (Some(config), None, None) => Ok(ServeOptions::Config(config)),
+        (None, Some(data_dir), Some(run_dir)) => Ok(ServeOptions::Directories { data_dir, run_dir, country_db: arguments.country_db }),
+        (Some(_), ..) => Err(Failure::usage("serve: with --config, the directories are named in the file, not by --data-dir or --run-dir")),
+        (None, ..) => Err(Failure::usage("serve: without --config FILE, it needs both --data-dir DIR and --run-dir DIR")),
     }
-    if arguments.config.is_none() && everywhere.run_dir.is_none() {
-        return Err(Failure::usage("serve: without --config FILE, it needs both --data-dir DIR and --run-dir DIR"));
+}
+
+/// Which exit code systemd and scripts see when the daemon did not start.
+fn exit_of(error: &ServeError) -> Exit {
+    match error {
+        ServeError::Config(_) | ServeError::Identity { .. } | ServeError::Pepper(_) | ServeError::Geo(_) => Exit::Config,
+        ServeError::Directory(_) => Exit::CantCreate,
+        ServeError::Store(_) | ServeError::Catalog(_) => Exit::Io,
+        ServeError::System(..) => Exit::System,
     }
-    Ok(daemon::serve(ServeOptions {
-        config: arguments.config,
-        data_dir: arguments.data_dir,
-        run_dir: everywhere.run_dir.clone(),
-        country_db: arguments.country_db,
-    }))
 }
 
 /// `check-config`
@@ -72,6 +84,19 @@ fn write_page(directory: &std::path::Path, command: &clap::Command, name: &str) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn serve_takes_a_file_or_two_directories() {
+        let serve = |config: Option<&str>, data: Option<&str>, run: Option<&str>| {
+            let everywhere = Everywhere { run_dir: run.map(Into::into), ..Everywhere::default() };
+            serve_options(&everywhere, Serve { config: config.map(Into::into), data_dir: data.map(Into::into), country_db: None })
+        };
+        assert!(matches!(serve(Some("c"), None, None), Ok(ServeOptions::Config(_))));
+        assert!(matches!(serve(None, Some("d"), Some("r")), Ok(ServeOptions::Directories { .. })));
+        for (config, data, run) in [(Some("c"), None, Some("r")), (None, Some("d"), None), (None, None, Some("r"))] {
+            assert_eq!(serve(config, data, run).err().map(|failure| failure.exit), Some(Exit::Usage));
+        }
+    }
 
     #[test]
     fn every_verb_has_a_page() {

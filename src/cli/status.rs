@@ -60,6 +60,15 @@ fn text(screen: &Screen, status: &StatusView) -> String {
                 number(verify.protocol_errors)
             ),
         ),
+        (
+            "admin",
+            format!(
+                "{} connections of {}; {} refused",
+                number(status.admin.connections),
+                number(status.admin.max_connections),
+                number(status.admin.forbidden)
+            ),
+        ),
         ("verifies", format!("{} per second; {} since the start", number(verify.per_second), number(verify.verifies))),
         ("verdicts", verdicts),
         ("countries", database),
@@ -72,7 +81,8 @@ fn text(screen: &Screen, status: &StatusView) -> String {
 }
 
 fn verdicts(screen: &Screen, status: &StatusView) -> String {
-    let mut counts: Vec<(&String, u64)> = status.verify.verdicts.iter().map(|(name, count)| (name, *count)).filter(|(_, n)| *n > 0).collect();
+    let mut counts: Vec<(&String, u64)> =
+        status.verify.verdicts.iter().map(|(name, count)| (name, *count)).filter(|(_, n)| *n > 0).collect();
     counts.sort_by_key(|(name, count)| (name.as_str() != "ok", std::cmp::Reverse(*count)));
     let said: Vec<String> = counts
         .into_iter()
@@ -122,7 +132,7 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::{FlushStatus, FunctionCounts, KeyCounts, StoreStatus, VerifyStatus};
+    use crate::admin::wire::{AdminStatus, FlushStatus, FunctionCounts, KeyCounts, StoreStatus, VerifyStatus};
     use crate::key::Instant;
 
     fn example() -> StatusView {
@@ -145,6 +155,7 @@ mod tests {
                 previous_pepper_id: None,
             },
             flush: FlushStatus { interval_ms: 1_000, lost: 2, ..FlushStatus::default() },
+            admin: AdminStatus::default(),
         }
     }
 

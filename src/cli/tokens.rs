@@ -23,7 +23,9 @@ pub(crate) fn identify(admin: &Admin, screen: &Screen, arguments: &Identify) -> 
             let title = if screen.terminal { format!("Secret {version} of\n") } else { format!("version: {version}\n") };
             title + &view::key(screen, key)
         }
-        (None, true) => "No key has this token, though it reads as one: it may be of another store, or of a key that is long gone.\n".to_owned(),
+        (None, true) => {
+            "No key has this token, though it reads as one: it may be of another store, or of a key that is long gone.\n".to_owned()
+        }
         (None, false) => "No key has this token, and it does not read as one: its form or its check digits are wrong.\n".to_owned(),
     })?;
     Ok(if found.key.is_some() { Exit::Ok } else { Exit::No })

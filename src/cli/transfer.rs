@@ -30,12 +30,7 @@ pub(crate) fn import(admin: &Admin, screen: &Screen, arguments: &Import) -> Resu
     bar.finish_and_clear();
     let mut view = match outcome {
         Ok(view) => view,
-        Err(failure) => {
-            if let Some(tokens) = tokens {
-                tokens.discard();
-            }
-            return Err(failure);
-        }
+        Err(failure) => return Err(after_failure(failure, tokens)),
     };
     let kept = match tokens.as_mut() {
         Some(tokens) if !view.generated.is_empty() => Some(tokens.write(&mut view.generated)?),
@@ -61,6 +56,24 @@ pub(crate) fn import(admin: &Admin, screen: &Screen, arguments: &Import) -> Resu
     Ok(Exit::Ok)
 }
 
+/// The batches before a refused one stay, and so must their new tokens.
+fn after_failure(mut failure: Failure, tokens: Option<TokenFile>) -> Failure {
+    let mut done = failure.import.take();
+    let imported = done.as_ref().map_or(0, |done| done.imported);
+    if imported > 0 {
+        failure.detail.push_str(&format!(" ({imported} keys of the lines before were imported and stay)"));
+    }
+    match (tokens, done.as_mut().filter(|done| !done.generated.is_empty())) {
+        (Some(mut tokens), Some(done)) => match tokens.write(&mut done.generated) {
+            Ok(path) => failure.detail.push_str(&format!("; their new tokens are in {}", path.display())),
+            Err(lost) => failure.detail.push_str(&format!("; their new tokens are lost, rotate these keys: {}", lost.detail)),
+        },
+        (Some(tokens), None) => tokens.discard(),
+        (None, _) => (),
+    }
+    failure
+}
+
 fn source(file: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     if file == Path::new("-") {
         return Ok((Box::new(io::stdin()), None));
@@ -68,7 +81,12 @@ fn source(file: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     let opened = File::open(file).map_err(|error| Failure::file("read", file, &error))?;
     let metadata = opened.metadata().map_err(|error| Failure::file("read", file, &error))?;
     if metadata.is_dir() {
-        return Err(Failure::new(Exit::NoInput, "file", "a file cannot be used", format!("cannot read {}: it is a directory", file.display())));
+        return Err(Failure::new(
+            Exit::NoInput,
+            "file",
+            "a file cannot be used",
+            format!("cannot read {}: it is a directory", file.display()),
+        ));
     }
     Ok((Box::new(opened), metadata.is_file().then_some(metadata.len())))
 }

@@ -9,7 +9,7 @@ use super::screen::{absolute, now, relative};
 use super::shell;
 use super::view::joined;
 use crate::admin::wire::{FunctionList, KeyView};
-use crate::key::{Country, Grant, Instant, KeyRef, Network, Settings};
+use crate::key::{Country, Grant, Instant, KeyRef, Settings};
 
 /// Functions up to this many are shown to choose from; of more, only those that are typed.
 const FUNCTIONS_SHOWN: usize = 500;
@@ -110,7 +110,8 @@ fn grants(catalog: &FunctionList) -> Result<Vec<Grant>, Failure> {
     }
     let names: Vec<String> = catalog.functions.iter().map(|function| function.name.to_string()).collect();
     let check = move |text: &String| check_grants(text, &names);
-    let question = if grants.is_empty() { "Functions it may call: names, prefixes or *" } else { "More functions: prefixes such as leads.* or *" };
+    let question =
+        if grants.is_empty() { "Functions it may call: names, prefixes or *" } else { "More functions: prefixes such as leads.* or *" };
     let typed: String = cliclack::input(question)
         .placeholder("leads.*, orders.read (empty: none)")
         .required(false)
@@ -146,12 +147,8 @@ where
     T::Err: ToString,
 {
     let check = |text: &String| entries(text).try_for_each(|entry| entry.parse::<T>().map(drop).map_err(|error| error.to_string()));
-    let typed: String = cliclack::input(question)
-        .placeholder(example)
-        .required(false)
-        .validate_interactively(check)
-        .validate_on_enter(check)
-        .interact()?;
+    let typed: String =
+        cliclack::input(question).placeholder(example).required(false).validate_interactively(check).validate_on_enter(check).interact()?;
     Ok(entries(&typed).filter_map(|entry| entry.parse().ok()).collect())
 }
 
