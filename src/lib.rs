@@ -7,9 +7,16 @@ pub mod catalog;
 pub mod cli;
 pub mod client;
 pub mod clock;
+#[cfg(feature = "store")]
+pub mod config;
 pub mod digest;
 pub mod geo;
 pub mod index;
 pub mod key;
 pub mod policy;
 pub mod protocol;
+#[cfg(feature = "store")]
+pub mod systemd;
+pub mod usage;
+pub mod verify;
+pub mod verify_socket;

@@ -1,0 +1,108 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, text};
+
+const FOREIGN: &str = "legacy-4f9a7c21e6b84d03";
+/// Given by its SHA-256 only: `printf %s legacy-5b8d0e37a1f64c92 | sha256sum`.
+const HASHED: &str = "legacy-5b8d0e37a1f64c92";
+const HASHED_SHA256: &str = "551ee069671904cbdec4633c9cec4c448f20c9ddf2a91e302fff6d277cd4f682";
+
+fn lines(values: &[Value]) -> String {
+    values.iter().map(|value| format!("{value}\n")).collect()
+}
+
+#[test]
+fn tokens_made_elsewhere_open_the_door() {
+    let daemon = Daemon::start();
+    let input = lines(&[
+        json!({"name": "plain", "account": "old", "grants": ["leads.*"], "token": FOREIGN}),
+        json!({"name": "hashed", "account": "old", "grants": ["leads.list"], "networks": ["198.51.100.0/24"], "token_sha256": HASHED_SHA256}),
+        json!({"name": "past", "account": "old", "grants": ["*"], "expires_at": "2001-01-01T00:00:00Z", "token": "legacy-ended-91c7d2f0a3"}),
+    ]);
+    let report = daemon.run_with_input(&["import", "-", "--jsonl", "--json", "--as", "migration"], &input);
+    assert_eq!((report.code, &report.json()["imported"]), (0, &3.into()), "{report:?}");
+    assert_eq!(daemon.verdict(FOREIGN, "leads.insert", None), "ok");
+    assert_eq!(daemon.verdict(HASHED, "leads.list", Some("198.51.100.4")), "ok");
+    assert_eq!(daemon.verdict("legacy-ended-91c7d2f0a3", "leads.list", None), "expired", "importing may be into the past");
+    assert_eq!(daemon.json(&["history", "old/plain"])["entries"][0]["actor"]["as"], "migration");
+}
+
+#[test]
+fn a_refused_line_is_named_and_nothing_of_its_batch_is_taken() {
+    let daemon = Daemon::start();
+    let good = |name: &str, token: &str| json!({"name": name, "account": "a", "grants": ["*"], "token": token});
+    let cases = [
+        (lines(&[good("a", FOREIGN), json!({"name": "b", "account": "a", "grants": ["*"]})]), "line 2"),
+        (lines(&[good("a", FOREIGN), good("b", FOREIGN)]), "line 2"),
+        (lines(&[good("a", FOREIGN), good("a", "legacy-another-0123456789")]), "line 2"),
+        (lines(&[good("a", "secret")]), "line 1"),
+        (format!("{}{{\n", lines(&[good("a", FOREIGN)])), "line 2"),
+        (lines(&[json!({"name": "a", "account": "a", "grants": ["*"], "token_sha256": "xyz"})]), "line 1"),
+        (lines(&[json!({"name": "a", "account": "a", "grants": ["nobody.registered"], "token": FOREIGN})]), "line 1"),
+    ];
+    for (input, place) in cases {
+        let ran = daemon.run_with_input(&["import", "-", "--jsonl"], &input);
+        assert!(ran.code == 65 || ran.code == 73, "{ran:?}");
+        assert!(ran.stderr.contains(place), "{place}: {}", ran.stderr);
+        assert!(!ran.stderr.contains(FOREIGN), "a token in an error");
+        assert_eq!(daemon.json(&["list"])["keys"].as_array().expect("keys").len(), 0);
+    }
+    let weak = lines(&[good("a", "secret")]);
+    assert_eq!(daemon.run_with_input(&["import", "-", "--jsonl", "--allow-weak"], &weak).code, 0);
+    assert_eq!(daemon.verdict("secret", "leads.list", None), "ok");
+}
+
+#[test]
+fn generated_tokens_go_to_a_file_of_ones_own() {
+    let daemon = Daemon::start();
+    let file = daemon.home().join("new-tokens.jsonl");
+    let path = file.display().to_string();
+    let input = lines(&[json!({"name": "a", "account": "new", "grants": ["*"]}), json!({"name": "b", "account": "new", "grants": ["*"]})]);
+    let args = ["import", "-", "--jsonl", "--generate", "--tokens-out", &path];
+    let ran = daemon.run_with_input(&args, &input);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
+    let tokens: Vec<Value> = fs::read_to_string(&file).expect("it").lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    assert_eq!(tokens.len(), 2);
+    for line in &tokens {
+        let token = text(&line["token"]);
+        assert_eq!(daemon.verdict(&token, "leads.list", None), "ok");
+        assert!(!ran.stdout.contains(&token) && !ran.stderr.contains(&token));
+    }
+    daemon.run_with_input(&args, &input).refused(73, &["new-tokens.jsonl"]);
+}
+
+#[test]
+fn an_export_without_secrets_imports_as_new_keys() {
+    let daemon = Daemon::start();
+    let made = daemon.create("acme/web", &["--grant", "leads.*", "--network", "10.0.0.0/8", "--country", "DE", "--tag", "a=b", "--expires", "2999-01-01"]);
+    let export = daemon.run(&["export", "--jsonl"]).stdout;
+    assert!(!export.contains(&made.token) && !export.contains("digest"), "{export}");
+    let other = Daemon::start();
+    let ran = other.run_with_input(&["import", "-", "--jsonl", "--generate", "--tokens-out", &other.home().join("t").display().to_string()], &export);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(other.run(&["export", "--jsonl"]).stdout, export, "a round trip");
+}
+
+#[test]
+fn an_export_with_digests_carries_ids_and_secrets_to_a_store_with_the_same_pepper() {
+    let daemon = Daemon::start();
+    let made = daemon.create("acme/web", &["--grant", "*"]);
+    let second = crate::daemon::made(&daemon.json(&["rotate", "acme/web", "--overlap", "7d"]));
+    let export = daemon.run(&["export", "--jsonl", "--digests"]).stdout;
+    assert!(!export.contains(&made.token));
+    let line: Value = serde_json::from_str(export.trim()).expect("one line");
+    assert_eq!((text(&line["id"]), line["secrets"].as_array().expect("secrets").len()), (made.id.clone(), 2));
+
+    let other = Daemon::start();
+    let refused = other.run_with_input(&["import", "-", "--jsonl"], &export);
+    assert!(refused.code >= 64 && refused.stderr.contains("pepper"), "another pepper: {refused:?}");
+    // The same store, once the key is out of the way.
+    daemon.json(&["delete", "acme/web"]);
+    let duplicate = daemon.run_with_input(&["import", "-", "--jsonl"], &export);
+    assert!(duplicate.code >= 64, "its digests are still taken by the tombstone: {duplicate:?}");
+    assert_eq!(daemon.verdict(&second.token, "leads.list", None), "deleted");
+}
