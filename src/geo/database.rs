@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use maxminddb::{MaxMindDbError, Reader, WithinOptions, path};
+use serde::de::IgnoredAny;
 use thiserror::Error;
 
 use super::ranges::{Builder, Ranges};
@@ -35,8 +36,8 @@ pub enum DatabaseError {
     /// Not a MaxMind DB, truncated, or damaged.
     #[error("not a sound MaxMind DB file: {0}")]
     Unsound(#[from] MaxMindDbError),
-    /// Its tree expands into more networks than a sound file has, or not in their order.
-    #[error("not a sound MaxMind DB file: its search tree does not cut the addresses into networks")]
+    /// Its tree is not closed off from its records, or expands into more networks than a sound file has, or not in their order.
+    #[error("not a sound MaxMind DB file: its search tree is damaged")]
     Tree,
     /// A database of something else.
     #[error("the database ('{0}') names no country: expected records with country.iso_code or country_code")]
@@ -74,7 +75,7 @@ impl Countries {
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Countries, DatabaseError> {
     let reader = Reader::from_source(bytes)?;
-    reader.verify()?;
+    check_separator(&reader, bytes)?;
     let mut ipv4 = Builder::new();
     let mut ipv6 = Builder::new();
     let tree_of_ipv4 = has_tree_of_ipv4(&reader)?;
@@ -88,7 +89,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Countries, DatabaseError> {
     let most = (reader.metadata().node_count as usize).saturating_mul(NETWORKS_PER_NODE);
     for (count, found) in reader.networks(options)?.enumerate() {
         let found = found?;
-        let country = *known.entry(found.offset()).or_insert_with(|| country(&found));
+        let country = match known.get(&found.offset()) {
+            Some(country) => *country,
+            None => {
+                // A record that does not decode is damage; one without the fields is not.
+                found.decode::<IgnoredAny>()?;
+                *known.entry(found.offset()).or_insert(country(&found))
+            }
+        };
         let network = found.network()?;
         let pushed = match (network.network(), network.broadcast()) {
             (IpAddr::V4(first), IpAddr::V4(last)) => ipv4.push(first.into(), last.into(), country),
@@ -109,6 +117,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Countries, DatabaseError> {
         database_type: metadata.database_type.clone(),
         built_at: Instant(built_at),
     })
+}
+
+/// Between tree and records stand 16 zero bytes. (The tree and the records are checked as they are walked, and not by `Reader::verify`: it refuses a
+/// file without a description, and sound ones without are about.)
+fn check_separator(reader: &Reader<&[u8]>, bytes: &[u8]) -> Result<(), DatabaseError> {
+    let metadata = reader.metadata();
+    let tree = metadata.node_count as usize * (metadata.record_size as usize / 4);
+    let separator = bytes.get(tree..).and_then(|behind| behind.get(..16)).ok_or(DatabaseError::Tree)?;
+    if separator.iter().all(|&byte| byte == 0) { Ok(()) } else { Err(DatabaseError::Tree) }
 }
 
 /// Whether the IPv4 networks have a part of the tree to themselves.

@@ -31,6 +31,14 @@ pub fn canonical(address: IpAddr) -> IpAddr {
 }
 
 impl Network {
+    /// The network that usage is remembered by: the /24 of a canonical IPv4 address, the /48 of an IPv6 one.
+    pub fn around(address: IpAddr) -> Network {
+        Network(match address {
+            IpAddr::V4(v4) => IpNet::V4(Ipv4Net::new_assert(v4, 24).trunc()),
+            IpAddr::V6(v6) => IpNet::V6(Ipv6Net::new_assert(v6, 48).trunc()),
+        })
+    }
+
     /// Whether the network holds this canonical address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)

@@ -109,3 +109,100 @@ pub fn refuse(out: &mut Vec<u8>, tag: Tag, code: ErrorCode, message: &str) {
     let failure = Failure { code: code as u8, closes: u8::from(code.closes()), message };
     encode(out, Kind::Error, tag, |out| encode_body(out, &failure));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::digest::{Pepper, Peppers};
+    use crate::geo::Geo;
+    use crate::index::Index;
+    use crate::key::{Key, KeyId, Secret, Settings, Verdict};
+    use crate::protocol::{HEADER_BYTES, Response};
+    use crate::usage::Usage;
+
+    /// A door with one key, `token`, that may call everything.
+    fn door() -> Door {
+        let pepper = Pepper::from_bytes([7; 32]);
+        let index = Index::new();
+        let created_at = Instant(0);
+        let digest = pepper.digest_token(b"token");
+        let secrets = vec![Secret { version: 1, digest, pepper: pepper.id(), created_at, retires_at: None, revoked_at: None }];
+        let mut settings = Settings::new("acme", "web");
+        settings.grants = vec!["*".parse().unwrap()];
+        index.publish(&Key { id: KeyId([1; 16]), settings, secrets, created_at, deleted_at: None, revision: 1 }).unwrap();
+        index.set_strict(false);
+        let peppers = Peppers { current: pepper, previous: None };
+        Door { index: Arc::new(index), peppers, geo: Arc::new(Geo::without_database()), usage: Arc::new(Usage::new()) }
+    }
+
+    fn bytes(hex: &Value) -> Vec<u8> {
+        let hex = hex.as_str().unwrap();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    fn frames(mut out: &[u8]) -> Vec<Frame<'_>> {
+        let mut frames = Vec::new();
+        while let Ok(Decoded::Whole(frame, length)) = decode(out) {
+            frames.push(frame);
+            out = &out[length..];
+        }
+        assert!(out.is_empty());
+        frames
+    }
+
+    fn greeting() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, Kind::Hello, [0; 8], |out| encode_body(out, &Hello { magic: MAGIC, lowest: 1, highest: 9 }));
+        bytes
+    }
+
+    #[test]
+    fn answers_come_in_order_however_the_bytes_arrive() {
+        let door = door();
+        let mut bytes = greeting();
+        for number in 0..50u64 {
+            let token: &[u8] = if number % 2 == 0 { b"token" } else { b"other" };
+            let request = Verify { token, function: "f", address: crate::protocol::Address::None };
+            encode(&mut bytes, Kind::Verify, number.to_le_bytes(), |out| encode_body(out, &request));
+        }
+        for piece in [1, 7, HEADER_BYTES, 100, bytes.len()] {
+            let mut conversation = Conversation::new(0);
+            let (mut out, mut waiting) = (Vec::new(), Vec::new());
+            for arrived in bytes.chunks(piece) {
+                waiting.extend_from_slice(arrived);
+                let progress = conversation.advance(&waiting, &door, Instant(5), &mut out);
+                assert_eq!((progress.errors, progress.closes), (0, false));
+                waiting.drain(..progress.used);
+            }
+            let frames = frames(&out);
+            assert_eq!(frames.len(), 51);
+            for (number, frame) in frames[1..].iter().enumerate() {
+                let response: Response<'_> = decode_body(frame.body).unwrap();
+                let verdict = if number % 2 == 0 { Verdict::Ok } else { Verdict::Malformed };
+                assert_eq!((frame.tag, response.verdict()), ((number as u64).to_le_bytes(), Some(verdict)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_gets_its_error_and_no_verdict() {
+        let vectors: Value = serde_json::from_str(include_str!("../../testdata/protocol/vectors.json")).unwrap();
+        let door = door();
+        for vector in vectors["invalid"].as_array().unwrap() {
+            let bytes = bytes(&vector["hex"]);
+            let mut out = Vec::new();
+            let progress = Conversation::new(0).advance(&bytes, &door, Instant(5), &mut out);
+            let frames = frames(&out);
+            let failure: Failure<'_> = decode_body(frames.last().unwrap().body).unwrap();
+            let closes = vector["closes"].as_bool().unwrap();
+            assert_eq!((u64::from(failure.code), failure.closes == 1), (vector["code"].as_u64().unwrap(), closes), "{}", vector["name"]);
+            assert_eq!((progress.errors, progress.closes), (1, closes), "{}", vector["name"]);
+            assert_eq!(frames.iter().filter(|frame| frame.kind == Kind::Verdict).count(), 0, "{}", vector["name"]);
+        }
+        assert_eq!(door.usage.totals().iter().sum::<u64>(), 0, "what is refused is not counted");
+    }
+}
