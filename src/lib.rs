@@ -10,6 +10,8 @@ pub mod clock;
 #[cfg(feature = "store")]
 pub mod config;
 pub mod digest;
+#[cfg(feature = "store")]
+pub mod flush;
 pub mod geo;
 pub mod index;
 pub mod key;
