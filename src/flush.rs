@@ -39,9 +39,9 @@ struct Shared {
 pub struct Status {
     /// How often.
     pub interval_ms: u64,
-    /// When the last one ended well.
+    /// When the last one ended well, even if there was nothing to write.
     pub last_at: Option<Instant>,
-    /// How long it took, in microseconds.
+    /// How long the last one that wrote took, in microseconds.
     pub last_us: u64,
     /// Rows written by it.
     pub last_rows: u64,
@@ -159,6 +159,7 @@ impl Worker {
         let floor = self.clock.floor();
         let floor_is_due = self.floor_written_at.is_none_or(|at| now.since(at).0 >= FLOOR_MS);
         if self.kept.is_empty() && count(&self.rows) == 0 && !floor_is_due && !last {
+            self.shared.status.lock().last_at = Some(now);
             return Ok(());
         }
         let mut written = self.write(floor);
