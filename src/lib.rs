@@ -16,6 +16,8 @@ pub mod key;
 pub mod policy;
 pub mod protocol;
 #[cfg(feature = "store")]
+pub mod store;
+#[cfg(feature = "store")]
 pub mod systemd;
 pub mod usage;
 pub mod verify;

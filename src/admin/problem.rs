@@ -2,8 +2,12 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tracing::error;
 
 use super::wire::{ImportView, Problem};
+use crate::catalog::{ChangeError, ChangeFault};
+use crate::key::SettingsError;
+use crate::store::StoreError;
 
 /// What stands before the word in a problem's `type`.
 pub const TYPE_PREFIX: &str = "urn:doorward:problem:";
@@ -80,7 +84,7 @@ impl Word {
             Word::Timeout => ("timeout", 408, "The body stopped coming"),
             Word::Conflict => ("conflict", 409, "The present state does not allow this"),
             Word::NameTaken => ("name-taken", 409, "The name is taken"),
-            Word::Deleted => ("deleted", 409, "The key is deleted"),
+            Word::Deleted => ("deleted", 410, "The key is deleted"),
             Word::RequestIdReused => ("request-id-reused", 409, "The request id was used for another change"),
             Word::RevisionMismatch => ("revision-mismatch", 412, "The key has changed since you looked"),
             Word::TooLarge => ("too-large", 413, "The body is too large"),
@@ -95,11 +99,11 @@ impl Word {
 
 /// A request that failed, on its way to become an answer. (Boxed: the good way stays small.)
 #[derive(Debug)]
-pub struct Failure(Box<Problem>);
+pub(super) struct Failure(Box<Problem>);
 
 impl Failure {
     /// A failure with what it is this time and what to do about it. Words of `detail` that read as a token are blanked.
-    pub fn new(word: Word, detail: impl Into<String>) -> Failure {
+    pub(super) fn new(word: Word, detail: impl Into<String>) -> Failure {
         let (kind, status, title) = word.describe();
         let detail = without_tokens(&detail.into());
         Failure(Box::new(Problem {
@@ -114,31 +118,72 @@ impl Failure {
     }
 
     /// A field with a wrong value.
-    pub fn invalid(field: &str, detail: impl Into<String>) -> Failure {
+    pub(super) fn invalid(field: &str, detail: impl Into<String>) -> Failure {
         Failure::new(Word::Invalid, detail).with_field(field)
     }
 
     /// Names the field that is wrong.
-    pub fn with_field(mut self, field: &str) -> Failure {
+    pub(super) fn with_field(mut self, field: &str) -> Failure {
         self.0.field = Some(without_tokens(field));
         self
     }
 
     /// Names the line of an import that is wrong, counted from 1.
-    pub fn with_line(mut self, line: u64) -> Failure {
+    pub(super) fn with_line(mut self, line: u64) -> Failure {
         self.0.line = Some(line);
         self
     }
 
     /// Tells what an import had done before.
-    pub fn with_import(mut self, done: ImportView) -> Failure {
+    pub(super) fn with_import(mut self, done: ImportView) -> Failure {
         self.0.import = Some(done);
         self
     }
 
     /// The document.
-    pub fn problem(&self) -> &Problem {
+    pub(super) fn problem(&self) -> &Problem {
         &self.0
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Failure {
+        let word = word_of(&error);
+        if word == Word::Internal {
+            error!(%error, "admin socket: a change failed");
+        }
+        let failure = Failure::new(word, error.to_string());
+        match error.field() {
+            Some(field) => failure.with_field(field),
+            None => failure,
+        }
+    }
+}
+
+fn word_of(error: &ChangeError) -> Word {
+    match error {
+        ChangeError::OnKey { cause, .. } | ChangeError::Import { cause, .. } => return word_of(cause),
+        ChangeError::NameTaken { .. } => return Word::NameTaken,
+        ChangeError::RequestIdReused(_) => return Word::RequestIdReused,
+        ChangeError::Limit(_) | ChangeError::Settings(SettingsError::Limit(_)) => return Word::Limit,
+        ChangeError::EffectiveNotDurable(_) => return Word::EffectiveNotDurable,
+        ChangeError::Store(_) => return Word::Internal,
+        _ => {}
+    }
+    match error.fault() {
+        ChangeFault::NotFound => Word::NotFound,
+        ChangeFault::Conflict => Word::Conflict,
+        ChangeFault::Gone => Word::Deleted,
+        ChangeFault::Outdated => Word::RevisionMismatch,
+        ChangeFault::Invalid => Word::Invalid,
+        ChangeFault::Unavailable => Word::RefusingChanges,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        error!(%error, "admin socket: the store cannot be read");
+        Failure::new(Word::Internal, format!("the store cannot be read: {error}"))
     }
 }
 

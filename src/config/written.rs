@@ -20,27 +20,27 @@ pub(super) struct Written {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) run_dir: Option<PathBuf>,
     pub(super) country_db: Option<PathBuf>,
-    pepper_file: Option<PathBuf>,
-    previous_pepper_file: Option<PathBuf>,
-    token_prefix: Option<String>,
-    strict: Option<bool>,
-    undelete_for: Option<String>,
-    flush_interval: Option<String>,
-    log: WrittenLog,
-    verify: WrittenVerify,
-    admin: WrittenAdmin,
+    pub(super) pepper_file: Option<PathBuf>,
+    pub(super) previous_pepper_file: Option<PathBuf>,
+    pub(super) token_prefix: Option<String>,
+    pub(super) strict: Option<bool>,
+    pub(super) undelete_for: Option<String>,
+    pub(super) flush_interval: Option<String>,
+    pub(super) log: WrittenLog,
+    pub(super) verify: WrittenVerify,
+    pub(super) admin: WrittenAdmin,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenLog {
+pub(super) struct WrittenLog {
     level: Option<String>,
     format: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenVerify {
+pub(super) struct WrittenVerify {
     mode: Option<String>,
     group: Option<String>,
     max_connections: Option<i64>,
@@ -48,7 +48,7 @@ struct WrittenVerify {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenAdmin {
+pub(super) struct WrittenAdmin {
     mode: Option<String>,
     group: Option<String>,
     full_users: Vec<String>,

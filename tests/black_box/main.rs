@@ -2,7 +2,6 @@
 
 mod bad_input;
 mod bulk;
-mod configuration;
 mod copy;
 mod create_and_verify;
 mod daemon;
@@ -15,7 +14,6 @@ mod guides;
 mod history;
 mod import_export;
 mod limits;
-mod read_only;
 mod restart;
 mod revision;
 mod revoke;
