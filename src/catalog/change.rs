@@ -254,7 +254,7 @@ pub enum ImportedSecrets {
 pub enum Reply {
     /// It made a key or a secret.
     Made(Made),
-    /// It changed one key.
+    /// It changed one key. (One that was already so keeps its revision and gets no history entry.)
     Changed(Key),
     /// It changed many keys: their ids, in order. Keys that were already so are not among them.
     ChangedMany(Vec<KeyId>),

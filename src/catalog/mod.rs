@@ -1,3 +1,306 @@
 //! The single writer: commits a change to the store, then publishes it to the index, then answers.
+//!
+//! Changes come from many askers and are made by one thread, each on top of those before it. All that wait while a write is being
+//! synced go into the next, so that concurrent changes share a sync. What a change must obey is said in `docs/storage.md`.
 
+mod chain;
 pub mod change;
+mod difference;
+mod draft;
+mod error;
+mod import;
+mod load;
+mod patch;
+mod pepper;
+mod registry;
+mod replay;
+mod rotation;
+mod settings;
+mod step;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+pub use chain::{ChainReport, verify_chain};
+pub use error::{ChangeError, ChangeFault};
+
+use chain::ChainKey;
+use change::{Reply, Request};
+use draft::{Draft, DraftFunction};
+use registry::Registry;
+use writer::{Job, Shared, Writer};
+
+use crate::digest::Peppers;
+use crate::index::Index;
+use crate::key::{Function, Instant, Key, KeyId, PepperId, Span, TokenError, check_prefix};
+use crate::store::{Head, Store, StoreError};
+
+/// Changes that may wait for the writer; whoever comes then waits for room.
+const WAITING_CHANGES: usize = 1024;
+
+/// What of the catalog is configured. May be changed while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogOptions {
+    /// What new tokens begin with.
+    pub token_prefix: String,
+    /// How long a deleted key can be undeleted.
+    pub undelete: Span,
+}
+
+impl Default for CatalogOptions {
+    fn default() -> CatalogOptions {
+        CatalogOptions { token_prefix: "dw".to_owned(), undelete: Span(30 * 86_400_000) }
+    }
+}
+
+/// Keys and functions, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys that are not deleted.
+    pub keys: u64,
+    /// Of these, switched off.
+    pub disabled: u64,
+    /// Tombstones.
+    pub deleted: u64,
+    /// Registered functions.
+    pub functions: u64,
+    /// Of these, restricted.
+    pub restricted: u64,
+}
+
+/// The catalog cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CatalogError {
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token prefix breaks its grammar.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The store was written with another pepper.
+    #[error(
+        "the pepper given is {given}, but the store was written with {stored}: give the pepper that belongs to this store; to change \
+         peppers, give the new one as the current and {stored} as the previous"
+    )]
+    WrongPepper {
+        /// The one given as the current.
+        given: PepperId,
+        /// The one that the store needs.
+        stored: PepperId,
+    },
+    /// The store has a history but no fingerprint of a pepper.
+    #[error("the store has keys but does not say with which pepper they were made: it is damaged; restore a backup")]
+    NoPepperMarks,
+    /// Secrets need a pepper that was not given.
+    #[error("{secrets} secrets that are still good need the pepper {pepper}, which was not given: give it as the previous pepper")]
+    PepperNeeded {
+        /// The pepper.
+        pepper: PepperId,
+        /// How many secrets.
+        secrets: u64,
+    },
+    /// Two stored keys have the same token.
+    #[error("{key} and {holder} have the same token: the store is damaged; restore a backup")]
+    SharedToken {
+        /// One of them.
+        key: KeyId,
+        /// The other.
+        holder: KeyId,
+    },
+    /// The chain's head is not its last entry.
+    #[error("the history does not end as the store says (change {0}): the store is damaged; restore a backup")]
+    HeadAstray(u64),
+    /// A thread ended early, or could not be started.
+    #[error("a thread of the catalog could not do its work")]
+    Panicked,
+}
+
+/// The catalog of keys and functions.
+pub struct Catalog {
+    store: Store,
+    peppers: Peppers,
+    previous_pepper: Option<PepperId>,
+    shared: Arc<Shared>,
+    askers: Mutex<Option<mpsc::Sender<Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Catalog {
+    /// Checks that the peppers are the store's, publishes all functions and keys to the index, and starts the writer. `now` tells
+    /// the time by which changes are judged and dated.
+    ///
+    /// # Errors
+    /// The store cannot be read, is damaged, or needs a pepper that was not given.
+    pub fn open(
+        store: Store,
+        index: Arc<Index>,
+        peppers: Peppers,
+        now: impl Fn() -> Instant + Send + 'static,
+        options: CatalogOptions,
+    ) -> Result<Catalog, CatalogError> {
+        check_prefix(&options.token_prefix)?;
+        let marks = pepper::check(&store, &peppers)?;
+        let head = checked_head(&store)?;
+        let mut registry = Registry::default();
+        for (function, removed_at) in store.functions_ever()? {
+            registry.put(DraftFunction { function, removed_at });
+        }
+        let registered = registry.registered();
+        index.publish_functions(&registered);
+        let started_at = now();
+        let mut loaded = load::load(&store, &index, started_at)?;
+        loaded.counts.count_functions(&registered);
+        let marks = pepper::settle(&store, &peppers, marks, &loaded.needs)?;
+        writer::forget_old_requests(&store, started_at);
+        let shared = Arc::new(Shared {
+            options: Mutex::new(Arc::new(options)),
+            counts: Mutex::new(loaded.counts),
+            refusing: Mutex::new(None),
+            sequence: AtomicU64::new(head.sequence),
+        });
+        let writer = Writer {
+            store: store.clone(),
+            index,
+            chain: ChainKey::new(&peppers.current),
+            peppers: peppers.clone(),
+            registry,
+            head,
+            shared: shared.clone(),
+            now: Box::new(now),
+            swept_at: started_at,
+            emergency: Draft::default(),
+        };
+        let (askers, waiting) = mpsc::channel(WAITING_CHANGES);
+        let thread = std::thread::Builder::new().name("catalog".to_owned()).spawn(move || writer.run(waiting));
+        Ok(Catalog {
+            store,
+            peppers,
+            previous_pepper: marks.previous.as_ref().map(pepper::id_of),
+            shared,
+            askers: Mutex::new(Some(askers)),
+            writer: Mutex::new(Some(thread.map_err(|_| CatalogError::Panicked)?)),
+        })
+    }
+
+    /// Makes a change. When it returns `Ok`, the change is durable, and every verify that begins now sees it.
+    ///
+    /// # Errors
+    /// The change was not made; except `EffectiveNotDurable`, which says what it did, and `Stopping`, after which a change that was
+    /// already on its way may have been made.
+    pub async fn change(&self, request: Request) -> Result<Reply, ChangeError> {
+        let askers = self.askers.lock().clone().ok_or(ChangeError::Stopping)?;
+        let (reply, answer) = oneshot::channel();
+        askers.send(Job { request, reply }).await.map_err(|_| ChangeError::Stopping)?;
+        drop(askers);
+        answer.await.map_err(|_| ChangeError::Stopping)?
+    }
+
+    /// The store, to read.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How many keys and functions there are.
+    pub fn counts(&self) -> Counts {
+        *self.shared.counts.lock()
+    }
+
+    /// The last change's place in the history.
+    pub fn sequence(&self) -> u64 {
+        self.shared.sequence.load(Ordering::Relaxed)
+    }
+
+    /// Why changes are refused until the daemon is restarted, if they are.
+    pub fn refusing(&self) -> Option<String> {
+        self.shared.refusing.lock().clone()
+    }
+
+    /// The pepper that new secrets are made under.
+    pub fn pepper(&self) -> PepperId {
+        self.peppers.current.id()
+    }
+
+    /// The pepper that secrets still needed at the start, besides the current one.
+    pub fn previous_pepper(&self) -> Option<PepperId> {
+        self.previous_pepper
+    }
+
+    /// Takes over options of a configuration that was read again.
+    ///
+    /// # Errors
+    /// The token prefix breaks its grammar; then nothing changes.
+    pub fn set_options(&self, options: CatalogOptions) -> Result<(), TokenError> {
+        check_prefix(&options.token_prefix)?;
+        *self.shared.options.lock() = Arc::new(options);
+        Ok(())
+    }
+
+    /// Checks the entries of a range of the history against its chain.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn verify_chain(&self, range: std::ops::RangeInclusive<u64>) -> Result<ChainReport, StoreError> {
+        verify_chain(&self.store, &self.peppers, range)
+    }
+
+    /// Takes no more changes, and returns when those that wait are made and answered. Blocks.
+    pub fn stop(&self) {
+        drop(self.askers.lock().take());
+        let writer = self.writer.lock().take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the catalog's writer ended in a panic");
+        }
+    }
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Counts {
+    fn add(&mut self, key: &Key) {
+        if key.deleted_at.is_some() {
+            self.deleted += 1;
+        } else {
+            self.keys += 1;
+            self.disabled += u64::from(!key.settings.enabled);
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if key.deleted_at.is_some() {
+            self.deleted -= 1;
+        } else {
+            self.keys -= 1;
+            self.disabled -= u64::from(!key.settings.enabled);
+        }
+    }
+
+    fn join(&mut self, other: &Counts) {
+        self.keys += other.keys;
+        self.disabled += other.disabled;
+        self.deleted += other.deleted;
+    }
+
+    fn count_functions(&mut self, registered: &[Function]) {
+        self.functions = registered.len() as u64;
+        self.restricted = registered.iter().filter(|function| function.restricted).count() as u64;
+    }
+}
+
+/// The head, if the last entry is the one that it names.
+fn checked_head(store: &Store) -> Result<Head, CatalogError> {
+    let head = store.head()?;
+    let last = store.entry(head.sequence)?.map_or([0; 32], |recorded| recorded.entry.mac);
+    if last == head.mac { Ok(head) } else { Err(CatalogError::HeadAstray(head.sequence)) }
+}

@@ -32,6 +32,12 @@ pub const TOKEN_BYTES: usize = 250;
 pub const TOKEN_PREFIX_BYTES: usize = 16;
 /// Bytes in a request id (the caller's own, for `create` and `rotate`).
 pub const REQUEST_ID_BYTES: usize = 100;
+/// Milliseconds for which a request id is remembered (30 days).
+pub const REQUEST_ID_MS: i64 = 30 * 86_400_000;
+/// Keys in one batch of an import, which is one write.
+pub const IMPORT_KEYS: usize = 1_000;
+/// Keys that one change by account or tag may touch: it is one write, held in memory until it is durable.
+pub const BULK_KEYS: usize = 100_000;
 /// Bytes in the `--as` of a change.
 pub const ACTOR_BYTES: usize = 100;
 /// Milliseconds of the latest instant that a key may carry: 9999-12-30T22:00:00Z, the last that `jiff` can write in every time zone.

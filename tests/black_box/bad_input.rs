@@ -116,7 +116,12 @@ fn garbage_on_the_verify_socket_harms_nobody_else() {
 fn garbage_on_the_admin_socket_is_answered_and_changes_nothing() {
     let daemon = Daemon::start();
     let before = daemon.json(&["history"]);
-    let post = |path: &str, body: &str| format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let post = |path: &str, body: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let cases = [

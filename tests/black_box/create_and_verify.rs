@@ -3,7 +3,19 @@ use crate::daemon::{Daemon, text, texts};
 #[test]
 fn a_created_key_opens_the_door_it_was_made_for() {
     let daemon = Daemon::start();
-    let made = daemon.json(&["create", "--account", "acme", "--name", "web", "--grant", "leads.*", "--description", "Lead form", "--tag", "team=web"]);
+    let made = daemon.json(&[
+        "create",
+        "--account",
+        "acme",
+        "--name",
+        "web",
+        "--grant",
+        "leads.*",
+        "--description",
+        "Lead form",
+        "--tag",
+        "team=web",
+    ]);
     let (id, token) = (text(&made["id"]), text(&made["token"]));
     assert!(id.starts_with("key_") && id.len() == 36, "{id}");
     assert!(token.starts_with("dw_") && token.len() == 52, "its length is {}", token.len());
@@ -29,7 +41,9 @@ fn a_key_is_shown_by_id_and_by_name_with_every_field() {
     assert_eq!(texts(&key["networks"]), ["203.0.113.0/24", "2001:db8::/32"], "host bits are cleared");
     assert_eq!(texts(&key["countries"]), ["DE", "FR"]);
     assert_eq!(key["tags"], serde_json::json!({"a": "b", "c": "d"}));
-    for (field, value) in [("unknown_country", "allow"), ("state", "active"), ("expires_at", "2999-01-31T00:00:00Z"), ("not_before", "2020-01-01T00:00:00Z")] {
+    for (field, value) in
+        [("unknown_country", "allow"), ("state", "active"), ("expires_at", "2999-01-31T00:00:00Z"), ("not_before", "2020-01-01T00:00:00Z")]
+    {
         assert_eq!(key[field], value);
     }
     assert_eq!((&key["revision"], &key["enabled"]), (&1.into(), &true.into()));

@@ -191,7 +191,11 @@ impl Daemon {
         let mut command = Command::new(COMMAND);
         command.arg("serve").arg("--data-dir").arg(self.home().join("data")).arg("--run-dir").arg(self.home().join("run-2"));
         let output = command.output().expect("a second daemon");
-        Ran { code: output.status.code().unwrap_or(-1), stdout: String::new(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::new(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 
     pub(crate) fn restart(&mut self) {

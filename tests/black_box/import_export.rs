@@ -65,7 +65,8 @@ fn generated_tokens_go_to_a_file_of_ones_own() {
     let ran = daemon.run_with_input(&args, &input);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
-    let tokens: Vec<Value> = fs::read_to_string(&file).expect("it").lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let tokens: Vec<Value> =
+        fs::read_to_string(&file).expect("it").lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
     assert_eq!(tokens.len(), 2);
     for line in &tokens {
         let token = text(&line["token"]);
@@ -78,11 +79,15 @@ fn generated_tokens_go_to_a_file_of_ones_own() {
 #[test]
 fn an_export_without_secrets_imports_as_new_keys() {
     let daemon = Daemon::start();
-    let made = daemon.create("acme/web", &["--grant", "leads.*", "--network", "10.0.0.0/8", "--country", "DE", "--tag", "a=b", "--expires", "2999-01-01"]);
+    let made = daemon.create(
+        "acme/web",
+        &["--grant", "leads.*", "--network", "10.0.0.0/8", "--country", "DE", "--tag", "a=b", "--expires", "2999-01-01"],
+    );
     let export = daemon.run(&["export", "--jsonl"]).stdout;
     assert!(!export.contains(&made.token) && !export.contains("digest"), "{export}");
     let other = Daemon::start();
-    let ran = other.run_with_input(&["import", "-", "--jsonl", "--generate", "--tokens-out", &other.home().join("t").display().to_string()], &export);
+    let ran = other
+        .run_with_input(&["import", "-", "--jsonl", "--generate", "--tokens-out", &other.home().join("t").display().to_string()], &export);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(other.run(&["export", "--jsonl"]).stdout, export, "a round trip");
 }

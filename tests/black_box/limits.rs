@@ -38,7 +38,9 @@ fn lists_end_at_their_limits() {
     daemon.create("acme/full", &["--grant", "*", "--network", &networks(limits::NETWORKS)]);
     daemon.run(&["edit", "acme/full", "--add-network", "192.0.2.0/24"]).refused(65, &["networks", "1000"]);
     let tags: Vec<String> = (0..=limits::TAGS).flat_map(|n| ["--tag".to_owned(), format!("t{n}=x")]).collect();
-    let args = [&["create", "--account", "acme", "--name", "tags", "--grant", "*"][..], &tags.iter().map(String::as_str).collect::<Vec<_>>()].concat();
+    let args =
+        [&["create", "--account", "acme", "--name", "tags", "--grant", "*"][..], &tags.iter().map(String::as_str).collect::<Vec<_>>()]
+            .concat();
     daemon.run(&args).refused(65, &["tags", "50"]);
     let grants = (0..=limits::GRANTS).map(|n| format!("f{n}.*")).collect::<Vec<_>>().join(",");
     daemon.run(&["create", "--account", "acme", "--name", "g", "--grant", &grants]).refused(65, &["grants", "500"]);

@@ -18,9 +18,8 @@ fn a_restart_keeps_everything() {
     let revoked = daemon.create("bolt/revoked", &["--grant", "*"]);
     daemon.json(&["revoke", "bolt/revoked"]);
 
-    let ask = |daemon: &Daemon| {
-        [&web, &web_2, &off, &gone, &revoked].map(|key| daemon.verify(&key.token, "leads.list", Some("198.51.100.7")))
-    };
+    let ask =
+        |daemon: &Daemon| [&web, &web_2, &off, &gone, &revoked].map(|key| daemon.verify(&key.token, "leads.list", Some("198.51.100.7")));
     let before = (whole(&daemon), ask(&daemon));
     daemon.restart();
     assert_eq!((whole(&daemon), ask(&daemon)), before);

@@ -7,7 +7,13 @@ fn a_change_on_a_revision_that_is_gone_is_refused() {
     let daemon = Daemon::start();
     daemon.create("acme/web", &["--grant", "*"]);
     assert_eq!(daemon.json(&["edit", "acme/web", "--description", "one", "--if-revision", "1"])["revision"], 2);
-    let changes = [&["edit", "acme/web", "--description", "two"][..], &["disable", "acme/web"], &["rotate", "acme/web"], &["revoke", "acme/web"], &["delete", "acme/web"]];
+    let changes = [
+        &["edit", "acme/web", "--description", "two"][..],
+        &["disable", "acme/web"],
+        &["rotate", "acme/web"],
+        &["revoke", "acme/web"],
+        &["delete", "acme/web"],
+    ];
     for change in changes {
         daemon.run(&[change, &["--if-revision", "1"]].concat()).refused(75, &["2"]);
     }

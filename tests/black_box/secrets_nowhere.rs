@@ -15,7 +15,8 @@ fn no_token_turns_up_anywhere() {
     let seen = thread::scope(|scope| {
         let watch = scope.spawn(|| command_lines_until(&done));
         let line = format!("{{\"name\":\"old\",\"account\":\"acme\",\"grants\":[\"*\"],\"token\":\"{canary}\"}}\n");
-        let mut said = vec![daemon.run_with_input(&["import", "-", "--jsonl"], &line), daemon.run_with_input(&["import", "-", "--jsonl"], &line)];
+        let mut said =
+            vec![daemon.run_with_input(&["import", "-", "--jsonl"], &line), daemon.run_with_input(&["import", "-", "--jsonl"], &line)];
         let web = daemon.create("acme/web", &["--grant", "leads.*"]).token;
         let rotated = made(&daemon.json(&["rotate", "acme/web", "--overlap", "1d"])).token;
         for token in [canary, &web, &rotated] {
@@ -26,10 +27,15 @@ fn no_token_turns_up_anywhere() {
             said.push(daemon.run_with_input(&["identify", "--token-file", "-"], token));
             said.push(daemon.run_with_input(&["explain", "--function", "leads.list", "--token-file", "-"], token));
             said.push(daemon.run_with_input(&["verify", "--jsonl"], &format!("{{\"token\":\"{token}\",\"function\":7}}\n")));
-            said.push(daemon.run_with_input(&["verify", "--jsonl"], &format!("{{\"token\":\"{token}{}\",\"function\":\"f\"}}\n", "x".repeat(250))));
+            said.push(
+                daemon
+                    .run_with_input(&["verify", "--jsonl"], &format!("{{\"token\":\"{token}{}\",\"function\":\"f\"}}\n", "x".repeat(250))),
+            );
             said.push(daemon.run_with_input(&["import", "-", "--jsonl"], &format!("{{\"token\":\"{token}\"\n")));
         }
-        for verb in [&["list"][..], &["show", "acme/web"], &["history"], &["usage"], &["denials"], &["status"], &["export", "--jsonl", "--digests"]] {
+        for verb in
+            [&["list"][..], &["show", "acme/web"], &["history"], &["usage"], &["denials"], &["status"], &["export", "--jsonl", "--digests"]]
+        {
             said.push(daemon.run(verb));
             said.push(daemon.run(&[verb, &["--json"]].concat()));
         }

@@ -56,7 +56,10 @@ fn denials_are_told_with_their_reasons() {
     };
     eventually("both are told", || find("country_denied").is_some() && find("malformed").is_some());
     let denial = find("country_denied").expect("it");
-    assert_eq!((&denial["key_id"], &denial["key"], &denial["country"], &denial["function"]), (&made.id.as_str().into(), &"acme/web".into(), &"FR".into(), &"leads.list".into()));
+    assert_eq!(
+        (&denial["key_id"], &denial["key"], &denial["country"], &denial["function"]),
+        (&made.id.as_str().into(), &"acme/web".into(), &"FR".into(), &"leads.list".into())
+    );
     assert!(find("malformed").expect("it")["key_id"].is_null());
     assert!(!daemon.json(&["denials"]).to_string().contains("nonsense"), "not even a bad token is kept");
 }
@@ -70,7 +73,10 @@ fn status_tells_in_one_document_whether_all_is_well() {
     eventually("counted", || daemon.json(&["status"])["verify"]["verifies"] == 1);
     let status = daemon.json(&["status"]);
     assert_eq!((&status["health"], &status["pid"]), (&"ok".into(), &daemon.pid().into()));
-    assert_eq!((&status["keys"]["keys"], &status["functions"]["registered"], &status["functions"]["restricted"]), (&1.into(), &4.into(), &1.into()));
+    assert_eq!(
+        (&status["keys"]["keys"], &status["functions"]["registered"], &status["functions"]["restricted"]),
+        (&1.into(), &4.into(), &1.into())
+    );
     assert_eq!((&status["verify"]["connections"], &status["verify"]["verdicts"]["ok"]), (&1.into(), &1.into()));
     assert!(status["country_db"]["path"].as_str().is_some_and(|path| path.ends_with("flat.mmdb")));
 }

@@ -28,8 +28,8 @@ fn after_the_reply_nobody_sees_the_old_verdict() {
         (&["functions", "unrestrict", "leads.list"], Verdict::Ok),
     ];
     thread::scope(|scope| {
-        for count in &asked {
-            let (daemon, token, epoch, expected) = (&daemon, &token, &epoch, &expected);
+        let ask = |count| {
+            let (daemon, token, epoch, expected): (&Daemon, &str, &AtomicU64, &AtomicU8) = (&daemon, &token, &epoch, &expected);
             scope.spawn(move || {
                 let mut client = daemon.client();
                 loop {
@@ -41,10 +41,11 @@ fn after_the_reply_nobody_sees_the_old_verdict() {
                     }
                     let settled = before.is_multiple_of(2) && epoch.load(Ordering::SeqCst) == before;
                     assert!(!settled || got as u8 == wanted, "at {before}: {got}, but {wanted} held before it was sent");
-                    count.fetch_add(1, Ordering::SeqCst);
+                    AtomicU64::fetch_add(count, 1, Ordering::SeqCst);
                 }
-            });
-        }
+            })
+        };
+        let askers: Vec<_> = asked.iter().map(ask).collect();
         for trial in 0..TRIALS {
             let (verb, verdict) = steps[trial % steps.len()];
             epoch.fetch_add(1, Ordering::SeqCst);
@@ -53,6 +54,7 @@ fn after_the_reply_nobody_sees_the_old_verdict() {
             epoch.fetch_add(1, Ordering::SeqCst);
             let goals: Vec<u64> = asked.iter().map(|count| count.load(Ordering::SeqCst) + 2).collect();
             while asked.iter().zip(&goals).any(|(count, goal)| count.load(Ordering::SeqCst) < *goal) {
+                assert!(!askers.iter().any(|asker| asker.is_finished()), "a connection saw what it must not");
                 thread::yield_now();
             }
         }

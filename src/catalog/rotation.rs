@@ -1,0 +1,122 @@
+use super::change::{Made, Overlap, Reply};
+use super::error::ChangeError;
+use super::replay::Asked;
+use super::step::Step;
+use crate::key::history::{Action, FieldChange};
+use crate::key::limits::{self, check_count};
+use crate::key::{Instant, Key, KeyId, KeyRef, Span};
+
+/// Entries read at a time where the history is searched.
+const HISTORY_PAGE: usize = 50;
+
+impl Step<'_> {
+    pub(super) fn rotate(
+        &mut self,
+        reference: &KeyRef,
+        revision: Option<u64>,
+        overlap: Span,
+        request_id: Option<&str>,
+    ) -> Result<Reply, ChangeError> {
+        // A repeat comes with the revision of before the first try, so it is recognised first.
+        let asked = Asked::rotate(self.resolve(reference)?.id, overlap);
+        if let Some(made) = self.replay(request_id, &asked)? {
+            return Ok(Reply::Made(made));
+        }
+        let before = self.resolve_rotatable(reference, revision)?;
+        check_count("secrets", before.secrets.len() + 1, limits::SECRETS)?;
+        if overlap.0 < 0 || overlap.0 > limits::SPAN_MS {
+            return Err(ChangeError::Field { field: "overlap", reason: "must be a span of 0s to 100 years".to_owned() });
+        }
+        let mut after = before.clone();
+        let expires_at = after.settings.expires_at;
+        if let Some(previous) = after.secrets.iter_mut().rev().find(|secret| secret.revoked_at.is_none()) {
+            let end = self.now().plus(overlap);
+            previous.retires_at = [Some(end), previous.retires_at, expires_at].into_iter().flatten().min();
+        }
+        let version = before.newest().map_or(0, |secret| secret.version) + 1;
+        let (secret, token) = self.make_secret(version)?;
+        after.secrets.push(secret);
+        let made = Made { key: self.put(Action::Rotate, Some(before), after), version, token: Some(token), replayed: false };
+        self.remember(request_id, asked, &made);
+        Ok(Reply::Made(made))
+    }
+
+    pub(super) fn overlap(&mut self, key: &KeyRef, revision: Option<u64>, overlap: Overlap) -> Result<Reply, ChangeError> {
+        let before = self.resolve_rotatable(key, revision)?;
+        let (old, retires_at) = self.retiring(&before)?;
+        let mut after = before.clone();
+        let action = match overlap {
+            Overlap::Extend(span) => {
+                let end = self.now().plus(span);
+                let end = before.settings.expires_at.map_or(end, |expires_at| end.min(expires_at));
+                after.secrets[old].retires_at = Some(end.max(retires_at));
+                Action::RotateExtend
+            }
+            Overlap::Finish => {
+                after.secrets[old].retires_at = Some(self.now());
+                Action::RotateFinish
+            }
+            Overlap::Cancel => {
+                after.secrets[old].retires_at = self.retirement_before_rotation(&before, old)?;
+                if let Some(newest) = after.secrets.last_mut() {
+                    newest.revoked_at = newest.revoked_at.or(Some(self.now()));
+                }
+                Action::RotateCancel
+            }
+        };
+        let unchanged = before.secrets == after.secrets;
+        Ok(Reply::Changed(if unchanged { before } else { self.put(action, Some(before), after) }))
+    }
+
+    fn resolve_rotatable(&self, reference: &KeyRef, revision: Option<u64>) -> Result<Key, ChangeError> {
+        let key = self.resolve_live(reference, revision)?;
+        match key.settings.expires_at {
+            Some(expires_at) if expires_at <= self.now() => Err(ChangeError::Expired { key: key.id, expires_at }),
+            _ => Ok(key),
+        }
+    }
+
+    /// The place of the secret that the latest rotation replaced, and when it retires: it has not yet.
+    fn retiring(&self, key: &Key) -> Result<(usize, Instant), ChangeError> {
+        let no_rotation = |why: String| ChangeError::NoRotation { key: key.id, why };
+        let older = key.secrets.split_last().map_or(&[][..], |(_, older)| older);
+        let Some(old) = older.iter().rposition(|secret| secret.revoked_at.is_none()) else {
+            return Err(no_rotation("it has no older secret that is not revoked".to_owned()));
+        };
+        let version = older[old].version;
+        match older[old].retires_at {
+            None => Err(no_rotation(format!("secret {version} is not being retired"))),
+            Some(at) if at <= self.now() => Err(no_rotation(format!("secret {version} retired at {at}"))),
+            Some(at) => Ok((old, at)),
+        }
+    }
+
+    /// When the secret would have retired had it not been rotated: the rotation's history entry tells.
+    fn retirement_before_rotation(&self, key: &Key, old: usize) -> Result<Option<Instant>, ChangeError> {
+        let field = format!("secrets.{}.retires_at", key.secrets[old].version);
+        if let Some(before) = self.drafted_entries(key.id).rev().find_map(|entry| rotated_from(entry.action, &entry.changes, &field)) {
+            return Ok(before);
+        }
+        self.stored_retirement(key.id, &field)
+    }
+
+    fn stored_retirement(&self, key: KeyId, field: &str) -> Result<Option<Instant>, ChangeError> {
+        let mut before = None;
+        loop {
+            let page = self.ground.store.history(Some(key), before, HISTORY_PAGE)?;
+            if let Some(found) = page.iter().find_map(|entry| rotated_from(entry.action, &entry.changes, field)) {
+                return Ok(found);
+            }
+            match page.last() {
+                Some(oldest) if page.len() == HISTORY_PAGE => before = Some(oldest.sequence),
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// What the field was before, if the entry is that of a rotation which set it.
+fn rotated_from(action: Action, changes: &[FieldChange], field: &str) -> Option<Option<Instant>> {
+    let change = changes.iter().find(|change| action == Action::Rotate && change.field == field)?;
+    Some(change.before.as_deref().and_then(|before| serde_json::from_str(before).ok()).flatten())
+}

@@ -1,0 +1,233 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::chain::ChainKey;
+use super::change::{Change, Reply, Request};
+use super::draft::Draft;
+use super::error::ChangeError;
+use super::registry::Registry;
+use super::step::{self, Ground};
+use super::{CatalogOptions, Counts};
+use crate::digest::Peppers;
+use crate::index::Index;
+use crate::key::history::Entry;
+use crate::key::limits;
+use crate::key::{Instant, Key};
+use crate::store::{Head, Store, StoreError};
+
+/// Changes that one write takes at most.
+const WRITE_CHANGES: usize = 256;
+/// Keys of imports that one write takes at most: together with the changes it bounds the memory of a write.
+const WRITE_IMPORTED: usize = 4 * limits::IMPORT_KEYS;
+/// How often request ids that are too old are forgotten.
+const SWEEP_MS: i64 = 86_400_000;
+
+/// A change that waits for the writer.
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) reply: oneshot::Sender<Result<Reply, ChangeError>>,
+}
+
+/// What the writer tells everyone.
+pub(super) struct Shared {
+    pub(super) options: Mutex<Arc<CatalogOptions>>,
+    pub(super) counts: Mutex<Counts>,
+    pub(super) refusing: Mutex<Option<String>>,
+    pub(super) sequence: AtomicU64,
+}
+
+/// The one thread that changes anything.
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) index: Arc<Index>,
+    pub(super) peppers: Peppers,
+    pub(super) chain: ChainKey,
+    pub(super) registry: Registry,
+    pub(super) head: Head,
+    pub(super) shared: Arc<Shared>,
+    pub(super) now: Box<dyn Fn() -> Instant + Send>,
+    pub(super) swept_at: Instant,
+    /// What holds in memory only, since the disk refused it.
+    pub(super) emergency: Draft,
+}
+
+impl Writer {
+    /// Works until nobody can ask any more.
+    pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+        while let Some(first) = waiting.blocking_recv() {
+            let mut imported = imported_keys(&first);
+            let mut jobs = vec![first];
+            while jobs.len() < WRITE_CHANGES && imported < WRITE_IMPORTED {
+                let Ok(job) = waiting.try_recv() else { break };
+                imported += imported_keys(&job);
+                jobs.push(job);
+            }
+            self.write(jobs);
+            self.sweep();
+        }
+    }
+
+    /// Makes all these changes with one synchronous write, publishes them, then answers.
+    fn write(&mut self, jobs: Vec<Job>) {
+        if self.shared.refusing.lock().is_some() {
+            return self.refuse(jobs);
+        }
+        let mut draft = Draft::default();
+        let mut replies = Vec::with_capacity(jobs.len());
+        for job in &jobs {
+            // A change is taken over whole, or leaves nothing behind.
+            replies.push(self.make(&draft, &job.request).map(|(reply, step)| {
+                draft.absorb(step);
+                reply
+            }));
+        }
+        if !draft.is_empty() {
+            match self.commit(&mut draft) {
+                Ok(head) => self.publish(&draft, head),
+                Err(error) => {
+                    self.poison(error.to_string());
+                    return self.refuse(jobs);
+                }
+            }
+        }
+        for (job, reply) in jobs.into_iter().zip(replies) {
+            // Whoever asked may have gone; the change is made all the same.
+            let _ = job.reply.send(reply);
+        }
+    }
+
+    fn make(&self, earlier: &Draft, request: &Request) -> Result<(Reply, Draft), ChangeError> {
+        let options = self.shared.options.lock().clone();
+        let ground = Ground {
+            store: &self.store,
+            index: &self.index,
+            peppers: &self.peppers,
+            registry: &self.registry,
+            options: &options,
+            now: (self.now)(),
+        };
+        step::make(&ground, earlier, request)
+    }
+
+    fn commit(&self, draft: &mut Draft) -> Result<Head, StoreError> {
+        let mut changes = self.store.changes();
+        let mut head = self.head;
+        for drafted in draft.entries.drain(..) {
+            let mut entry = Entry {
+                sequence: head.sequence + 1,
+                at: drafted.at,
+                actor: drafted.actor,
+                action: drafted.action,
+                subject: drafted.subject,
+                changes: drafted.changes,
+                pepper: self.chain.pepper(),
+                mac: [0; 32],
+            };
+            let record = self.chain.seal(&head.mac, &mut entry);
+            changes.put_entry(entry.sequence, &entry.subject, &record);
+            head = Head { sequence: entry.sequence, mac: entry.mac };
+        }
+        changes.put_keys(draft.keys.values().map(|drafted| (drafted.stored.as_ref(), &drafted.now)));
+        for function in draft.functions.values() {
+            changes.put_function(&function.function, function.removed_at);
+        }
+        for (request_id, remembered) in &draft.requests {
+            changes.remember(request_id, remembered);
+        }
+        changes.set_head(head);
+        changes.commit()?;
+        Ok(head)
+    }
+
+    fn publish(&mut self, draft: &Draft, head: Head) {
+        self.head = head;
+        self.shared.sequence.store(head.sequence, Ordering::Relaxed);
+        // The changes are durable whatever becomes of the witness, so they are answered as such; but no more are taken, for
+        // it could not vouch for them.
+        if let Err(error) = self.store.acknowledge(head) {
+            self.poison(error.to_string());
+        }
+        if !draft.functions.is_empty() {
+            draft.functions.values().for_each(|function| self.registry.put(function.clone()));
+            let registered = self.registry.registered();
+            self.index.publish_functions(&registered);
+            self.shared.counts.lock().count_functions(&registered);
+        }
+        for drafted in draft.keys.values() {
+            self.publish_key(drafted.stored.as_ref(), &drafted.now);
+        }
+    }
+
+    fn publish_key(&self, before: Option<&Key>, after: &Key) {
+        if let Err(duplicate) = self.index.publish(after) {
+            self.poison(format!("{} is stored, but the index refuses it: {duplicate}", after.id));
+            return;
+        }
+        let mut counts = self.shared.counts.lock();
+        if let Some(before) = before {
+            counts.remove(before);
+        }
+        counts.add(after);
+    }
+
+    fn poison(&self, reason: String) {
+        tracing::error!("changes are refused until doorward is restarted: {reason}");
+        self.shared.refusing.lock().get_or_insert(reason);
+    }
+
+    /// Answers changes while the disk cannot be trusted. What shuts a door still does, in memory; all else is refused.
+    fn refuse(&mut self, jobs: Vec<Job>) {
+        let reason = self.shared.refusing.lock().clone().unwrap_or_default();
+        for job in jobs {
+            let reply =
+                if shuts(&job.request.change) { self.shut(&job.request, &reason) } else { Err(ChangeError::Refusing(reason.clone())) };
+            let _ = job.reply.send(reply);
+        }
+    }
+
+    fn shut(&mut self, request: &Request, reason: &str) -> Result<Reply, ChangeError> {
+        let (reply, mut step) = self.make(&self.emergency, request)?;
+        for (id, drafted) in &step.keys {
+            let before = self.emergency.keys.get(id).map(|known| &known.now);
+            self.publish_key(before.or(drafted.stored.as_ref()), &drafted.now);
+        }
+        step.entries.clear();
+        self.emergency.absorb(step);
+        let in_memory_only = match &reply {
+            Reply::Changed(key) => self.emergency.keys.contains_key(&key.id),
+            _ => !self.emergency.keys.is_empty(),
+        };
+        if in_memory_only { Err(ChangeError::EffectiveNotDurable(reason.to_owned())) } else { Ok(reply) }
+    }
+
+    /// Forgets old request ids, once a day.
+    fn sweep(&mut self) {
+        let now = (self.now)();
+        if now.since(self.swept_at).0 >= SWEEP_MS {
+            self.swept_at = now;
+            forget_old_requests(&self.store, now);
+        }
+    }
+}
+
+/// A failure here costs nothing but room: ids that are too old are not looked at.
+pub(super) fn forget_old_requests(store: &Store, now: Instant) {
+    if let Err(error) = store.forget_requests(Instant(now.0 - limits::REQUEST_ID_MS)) {
+        tracing::warn!("old request ids could not be forgotten: {error}");
+    }
+}
+
+/// Whether a change only ever takes access away, so that it had better hold at once than be refused.
+fn shuts(change: &Change) -> bool {
+    matches!(change, Change::Revoke { .. } | Change::Delete { .. } | Change::Switch { enabled: false, .. })
+}
+
+fn imported_keys(job: &Job) -> usize {
+    match &job.request.change {
+        Change::Import { keys } => keys.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,72 @@
+/// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
+pub const KEYS: [Row; 20] = [
+    row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
+    row(
+        "run_dir",
+        "\"/run/doorward\"",
+        "\"/run/door\"",
+        false,
+        "Directory of the sockets `verify.sock` and `admin.sock`. At most 95 bytes.",
+    ),
+    row(
+        "country_db",
+        "none",
+        "\"/usr/share/GeoIP/country.mmdb\"",
+        true,
+        "Country database, a MaxMind DB file with `country.iso_code` or `country_code`. SIGHUP also reads the same file anew.",
+    ),
+    row(
+        "pepper_file",
+        "`pepper` in `data_dir`",
+        "\"/etc/doorward/pepper\"",
+        false,
+        "File of the pepper. A systemd credential named `pepper` wins over it.",
+    ),
+    row(
+        "previous_pepper_file",
+        "none",
+        "\"/etc/doorward/pepper.old\"",
+        false,
+        "File of the pepper before this one, while secrets need it. A systemd credential named `previous_pepper` wins over it.",
+    ),
+    row("token_prefix", "\"dw\"", "\"live\"", false, "What new tokens begin with: 1 to 16 of `a-z 0-9 _`. Older tokens stay good."),
+    row("strict", "true", "false", true, "Deny a function that is not registered, even where a wildcard would cover its name."),
+    row("undelete_for", "\"30d\"", "\"90d\"", false, "How long a deleted key can be brought back."),
+    row(
+        "flush_interval",
+        "\"1s\"",
+        "\"5s\"",
+        false,
+        "How often usage is written to disk, `100ms` to `1m`. A crash loses at most what was counted since.",
+    ),
+    row("log.level", "\"info\"", "\"debug\"", false, "Least severe messages that are logged: `error`, `warn`, `info`, `debug` or `trace`."),
+    row("log.format", "\"auto\"", "\"plain\"", false, "`plain`, or `auto`: with colour on a terminal, plain elsewhere."),
+    row("verify.mode", "\"0660\"", "\"0666\"", false, "File mode of `verify.sock`, octal, in quotes."),
+    row("verify.group", "the daemon's own", "\"www-data\"", false, "Group of `verify.sock`: the web servers', by name or number."),
+    row("verify.max_connections", "1024", "200", false, "Most connections to `verify.sock` at a time, 1 to 16384."),
+    row("admin.mode", "\"0660\"", "\"0600\"", false, "File mode of `admin.sock`, octal, in quotes."),
+    row("admin.group", "the daemon's own", "\"adm\"", false, "Group of `admin.sock`, by name or number."),
+    row("admin.full_users", "[]", "[\"deploy\"]", true, "Users, besides root, who may do everything on `admin.sock`, by name or number."),
+    row("admin.full_groups", "[]", "[\"doorward-admin\"]", true, "Groups whose members may do everything on `admin.sock`."),
+    row("admin.read_users", "[]", "[\"monitor\"]", true, "Users who may read on `admin.sock`."),
+    row("admin.read_groups", "[]", "[\"adm\"]", true, "Groups whose members may read on `admin.sock`."),
+];
+
+/// A key of the configuration file.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its name; `a.b` is `b` in the section `[a]`.
+    pub key: &'static str,
+    /// What holds without it: a TOML value, or words.
+    pub default: &'static str,
+    /// A value other than the default.
+    pub example: &'static str,
+    /// Whether SIGHUP applies a new value; if not, a restart does.
+    pub reloadable: bool,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn row(key: &'static str, default: &'static str, example: &'static str, reloadable: bool, meaning: &'static str) -> Row {
+    Row { key, default, example, reloadable, meaning }
+}

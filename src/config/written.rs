@@ -1,0 +1,173 @@
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{AdminSocket, Config, ConfigError, Log, LogFormat, VerifySocket};
+use crate::key::{Span, check_prefix};
+
+/// Bytes of the longest `run_dir`: the kernel takes 107 for the path of a socket, and `/verify.sock` stands behind it.
+const RUN_DIR_BYTES: usize = 107 - "/verify.sock".len();
+/// The shortest and the longest time between two flushes, in milliseconds.
+const FLUSH_INTERVAL_MS: (i64, i64) = (100, 60_000);
+/// The most connections that may be allowed: each may need a thread, of which the kernel gives a process about so many.
+const CONNECTIONS: i64 = 16_384;
+
+/// The file as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Written {
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) run_dir: Option<PathBuf>,
+    pub(super) country_db: Option<PathBuf>,
+    pub(super) pepper_file: Option<PathBuf>,
+    pub(super) previous_pepper_file: Option<PathBuf>,
+    pub(super) token_prefix: Option<String>,
+    pub(super) strict: Option<bool>,
+    pub(super) undelete_for: Option<String>,
+    pub(super) flush_interval: Option<String>,
+    pub(super) log: WrittenLog,
+    pub(super) verify: WrittenVerify,
+    pub(super) admin: WrittenAdmin,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenLog {
+    level: Option<String>,
+    format: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenVerify {
+    mode: Option<String>,
+    group: Option<String>,
+    max_connections: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenAdmin {
+    mode: Option<String>,
+    group: Option<String>,
+    full_users: Vec<String>,
+    full_groups: Vec<String>,
+    read_users: Vec<String>,
+    read_groups: Vec<String>,
+}
+
+impl Written {
+    pub(super) fn resolve(self, check: &Check, credentials: Option<&Path>) -> Result<Config, ConfigError> {
+        let credential = |name| credentials.map(|directory| directory.join(name)).filter(|file| file.is_file());
+        let data_dir = check.path("data_dir", self.data_dir)?.unwrap_or_else(|| "/var/lib/doorward".into());
+        let run_dir = check.path("run_dir", self.run_dir)?.unwrap_or_else(|| "/run/doorward".into());
+        if run_dir.as_os_str().len() > RUN_DIR_BYTES {
+            return Err(check.refused("run_dir", format!("\"{}\"", run_dir.display()), format!("a path of at most {RUN_DIR_BYTES} bytes")));
+        }
+        let pepper_file = check.path("pepper_file", self.pepper_file)?;
+        let previous_pepper_file = check.path("previous_pepper_file", self.previous_pepper_file)?;
+        let token_prefix = self.token_prefix.unwrap_or_else(|| "dw".to_owned());
+        if check_prefix(&token_prefix).is_err() {
+            return Err(check.refused("token_prefix", format!("\"{token_prefix}\""), "1 to 16 of a-z 0-9 _"));
+        }
+        Ok(Config {
+            country_db: check.path("country_db", self.country_db)?,
+            pepper_file: credential("pepper").or(pepper_file).unwrap_or_else(|| data_dir.join("pepper")),
+            previous_pepper_file: credential("previous_pepper").or(previous_pepper_file),
+            data_dir,
+            run_dir,
+            token_prefix,
+            strict: self.strict.unwrap_or(true),
+            undelete_for: check.span("undelete_for", self.undelete_for, "30d", (0, i64::MAX))?,
+            flush_interval: check.span("flush_interval", self.flush_interval, "1s", FLUSH_INTERVAL_MS)?,
+            log: self.log.resolve(check)?,
+            verify: self.verify.resolve(check)?,
+            admin: self.admin.resolve(check)?,
+        })
+    }
+}
+
+impl WrittenLog {
+    fn resolve(self, check: &Check) -> Result<Log, ConfigError> {
+        let level = self.level.as_deref().unwrap_or("info");
+        let format = self.format.as_deref().unwrap_or("auto");
+        let levels = ["error", "warn", "info", "debug", "trace"];
+        let parsed = levels.contains(&level).then(|| level.parse().ok()).flatten();
+        Ok(Log {
+            level: parsed.ok_or_else(|| check.refused("log.level", format!("\"{level}\""), "error, warn, info, debug or trace"))?,
+            format: match format {
+                "auto" => LogFormat::Auto,
+                "plain" => LogFormat::Plain,
+                _ => return Err(check.refused("log.format", format!("\"{format}\""), "auto or plain")),
+            },
+        })
+    }
+}
+
+impl WrittenVerify {
+    fn resolve(self, check: &Check) -> Result<VerifySocket, ConfigError> {
+        let connections = self.max_connections.unwrap_or(1024);
+        if !(1..=CONNECTIONS).contains(&connections) {
+            return Err(check.refused("verify.max_connections", connections, format!("1 to {CONNECTIONS}")));
+        }
+        Ok(VerifySocket {
+            mode: check.mode("verify.mode", self.mode)?,
+            group: self.group.map(|group| check.name("verify.group", group)).transpose()?,
+            max_connections: connections as usize,
+        })
+    }
+}
+
+impl WrittenAdmin {
+    fn resolve(self, check: &Check) -> Result<AdminSocket, ConfigError> {
+        let names = |key, names: Vec<String>| names.into_iter().map(|name| check.name(key, name)).collect::<Result<Vec<_>, _>>();
+        Ok(AdminSocket {
+            mode: check.mode("admin.mode", self.mode)?,
+            group: self.group.map(|group| check.name("admin.group", group)).transpose()?,
+            full_users: names("admin.full_users", self.full_users)?,
+            full_groups: names("admin.full_groups", self.full_groups)?,
+            read_users: names("admin.read_users", self.read_users)?,
+            read_groups: names("admin.read_groups", self.read_groups)?,
+        })
+    }
+}
+
+/// Refuses values in the name of the place where they were found.
+pub(super) struct Check {
+    pub(super) place: String,
+}
+
+impl Check {
+    pub(super) fn refused(&self, key: &'static str, value: impl Display, allowed: impl Display) -> ConfigError {
+        ConfigError::Value { place: self.place.clone(), key, value: value.to_string(), allowed: allowed.to_string() }
+    }
+
+    fn path(&self, key: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+        match path {
+            Some(path) if !path.is_absolute() => Err(self.refused(key, format!("\"{}\"", path.display()), "an absolute path")),
+            path => Ok(path),
+        }
+    }
+
+    fn span(&self, key: &'static str, text: Option<String>, default: &str, (least, most): (i64, i64)) -> Result<Span, ConfigError> {
+        let text = text.as_deref().unwrap_or(default);
+        let refused = |allowed: String| self.refused(key, format!("\"{text}\""), allowed);
+        let span: Span = text.parse().map_err(|_| refused("a span such as 30d, 12h or 500ms".to_owned()))?;
+        let fits = (least..=most).contains(&span.0);
+        if fits { Ok(span) } else { Err(refused(format!("a span from {} to {}", Span(least), Span(most)))) }
+    }
+
+    fn mode(&self, key: &'static str, text: Option<String>) -> Result<u32, ConfigError> {
+        let text = text.as_deref().unwrap_or("0660");
+        let octal = (3..=4).contains(&text.len()) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        let mode = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten().filter(|mode| (0o600..=0o777).contains(mode));
+        mode.ok_or_else(|| self.refused(key, format!("\"{text}\""), "an octal mode from \"0600\" to \"0777\""))
+    }
+
+    fn name(&self, key: &'static str, name: String) -> Result<String, ConfigError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@$".contains(&byte);
+        let fits = (1..=64).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(plain);
+        if fits { Ok(name) } else { Err(self.refused(key, format!("\"{name}\""), "the name or number of a user or group")) }
+    }
+}

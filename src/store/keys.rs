@@ -1,0 +1,169 @@
+use rocksdb::{DBRawIterator, ReadOptions};
+
+use super::{Family, Store, StoreError, disk_error, record};
+use crate::key::{Key, KeyId};
+
+/// In `names`: keys that are not deleted.
+pub(super) const LIVE: u8 = b'L';
+/// In `names`: tombstones.
+pub(super) const TOMBSTONE: u8 = b'T';
+/// Bytes that RocksDB reads ahead where a whole column family is read.
+const READAHEAD_BYTES: usize = 2 << 20;
+
+/// Keys in the order of their ids, which is that of their creation.
+pub struct Keys<'s> {
+    rows: DBRawIterator<'s>,
+    failed: bool,
+}
+
+impl Store {
+    /// The key, deleted or not.
+    pub fn key(&self, id: KeyId) -> Result<Option<Key>, StoreError> {
+        let record = self.get(Family::Keys, &id.0)?;
+        record.map(|record| record::decode(Family::Keys, &id.0, &record)).transpose()
+    }
+
+    /// The key of this name, if it is not deleted.
+    pub fn find(&self, account: &str, name: &str) -> Result<Option<KeyId>, StoreError> {
+        let row = name_row(LIVE, account, name);
+        let Some(value) = self.get(Family::Names, &row)? else { return Ok(None) };
+        Ok(Some(key_id(&row, &value)?))
+    }
+
+    /// The tombstone of this name that was deleted last.
+    pub fn find_deleted(&self, account: &str, name: &str) -> Result<Option<KeyId>, StoreError> {
+        let mut latest: Option<(i64, KeyId)> = None;
+        let mut prefix = name_row(TOMBSTONE, account, name);
+        prefix.push(0);
+        self.each_row(Family::Names, &prefix, |row, value| {
+            let id = key_id(row, &row[prefix.len()..])?;
+            let at = i64::from_be_bytes(value.try_into().map_err(|_| name_error(row))?);
+            latest = latest.max(Some((at, id)));
+            Ok(())
+        })?;
+        Ok(latest.map(|(_, id)| id))
+    }
+
+    /// Keys after this one (or all), tombstones included, in the order of their ids.
+    pub fn keys(&self, after: Option<KeyId>) -> Keys<'_> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(READAHEAD_BYTES);
+        let mut rows = self.0.db.raw_iterator_cf_opt(self.family(Family::Keys), options);
+        match after {
+            Some(id) => rows.seek(record_after(&id.0)),
+            None => rows.seek_to_first(),
+        }
+        Keys { rows, failed: false }
+    }
+
+    /// An account's keys, tombstones included, in the order of their ids.
+    pub fn ids_of_account(&self, account: &str) -> Result<Vec<KeyId>, StoreError> {
+        let mut ids = Vec::new();
+        self.each_row(Family::Names, &account_rows(LIVE, account), |row, value| {
+            ids.push(key_id(row, value)?);
+            Ok(())
+        })?;
+        self.each_row(Family::Names, &account_rows(TOMBSTONE, account), |row, _| {
+            ids.push(key_id(row, &row[row.len().saturating_sub(16)..])?);
+            Ok(())
+        })?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// As `keys`, of one account.
+    pub fn keys_of_account(
+        &self,
+        account: &str,
+        after: Option<KeyId>,
+    ) -> Result<impl Iterator<Item = Result<Key, StoreError>>, StoreError> {
+        let ids = self.ids_of_account(account)?;
+        let first = after.map_or(0, |after| ids.partition_point(|id| *id <= after));
+        let store = self.clone();
+        Ok(ids.into_iter().skip(first).filter_map(move |id| store.key(id).transpose()))
+    }
+
+    /// Every key's record in turn, not yet decoded: start decodes them on several cores.
+    pub(crate) fn each_key_record(&self, mut visit: impl FnMut(KeyId, &[u8]) -> bool) -> Result<(), StoreError> {
+        let mut keys = self.keys(None);
+        while let Some((row, record)) = keys.rows.item() {
+            if !visit(key_id(row, row)?, record) {
+                break;
+            }
+            keys.rows.next();
+        }
+        keys.rows.status().map_err(|error| disk_error("cannot read the keys", error))
+    }
+
+    /// Decodes what `each_key_record` shows.
+    pub(crate) fn decode_key(id: KeyId, record: &[u8]) -> Result<Key, StoreError> {
+        record::decode(Family::Keys, &id.0, record)
+    }
+
+    /// Shows every row whose key begins with `prefix`.
+    pub(super) fn each_row(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut rows = self.0.db.raw_iterator_cf(self.family(family));
+        rows.seek(prefix);
+        while let Some((row, value)) = rows.item() {
+            if !row.starts_with(prefix) {
+                break;
+            }
+            visit(row, value)?;
+            rows.next();
+        }
+        rows.status().map_err(|error| disk_error("cannot read the store", error))
+    }
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Result<Key, StoreError>;
+
+    fn next(&mut self) -> Option<Result<Key, StoreError>> {
+        if self.failed {
+            return None;
+        }
+        let Some((row, record)) = self.rows.item() else {
+            self.failed = true;
+            return self.rows.status().err().map(|error| Err(disk_error("cannot read the keys", error)));
+        };
+        let key = record::decode(Family::Keys, row, record);
+        self.failed = key.is_err();
+        self.rows.next();
+        Some(key)
+    }
+}
+
+/// Where a name stands in `names`: neither an account nor a name holds a control character, so a zero separates them.
+pub(super) fn name_row(kind: u8, account: &str, name: &str) -> Vec<u8> {
+    let mut row = account_rows(kind, account);
+    row.extend_from_slice(name.as_bytes());
+    row
+}
+
+fn account_rows(kind: u8, account: &str) -> Vec<u8> {
+    let mut row = vec![kind];
+    row.extend_from_slice(account.as_bytes());
+    row.push(0);
+    row
+}
+
+fn key_id(row: &[u8], bytes: &[u8]) -> Result<KeyId, StoreError> {
+    Ok(KeyId(bytes.try_into().map_err(|_| name_error(row))?))
+}
+
+fn name_error(row: &[u8]) -> StoreError {
+    record::record_error(Family::Names, row, "the row does not hold a key's id where it should".to_owned())
+}
+
+/// The first possible row behind this one.
+fn record_after(row: &[u8]) -> Vec<u8> {
+    let mut after = row.to_vec();
+    after.push(0);
+    after
+}
