@@ -3,6 +3,8 @@
 pub mod admin;
 #[cfg(feature = "store")]
 pub mod catalog;
+#[cfg(feature = "store")]
+pub mod cli;
 pub mod client;
 pub mod clock;
 #[cfg(feature = "store")]

@@ -1,3 +1,59 @@
-//! The admin socket: HTTP/1.1 and JSON for those who change, list and audit keys.
+//! The admin socket: HTTP/1.1 and JSON for those who change, list and audit keys. `docs/admin-api.md` describes it.
+//!
+//! ```text
+//! accept → peer (kernel) → gate (authority) → handler → catalog (changes) or store (looks) → JSON
+//! ```
 
+mod access;
+mod ask;
+mod body;
+mod catalog;
+mod export;
+mod import;
+mod keys;
+mod list;
+mod problem;
+mod routes;
+mod server;
+mod status;
+mod trace;
+mod usage;
+mod view;
 pub mod wire;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use self::wire::{FlushStatus, VerifyStatus};
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::key::Instant;
+use crate::verify::Door;
+
+pub use access::{Access, Authority, Peer};
+pub use body::{BODY_BYTES, ON_BEHALF_OF};
+pub use problem::{TYPE_PREFIX, Word};
+pub use routes::openapi;
+pub use server::serve;
+
+/// What the daemon hands in.
+#[derive(Clone)]
+pub struct AdminState {
+    /// Makes changes, and gives the store for looks.
+    pub catalog: Arc<Catalog>,
+    /// The verify path's parts, for `identify`, `explain`, `denials` and countries.
+    pub door: Arc<Door>,
+    /// The time that verdicts go by.
+    pub clock: Arc<Clock>,
+    /// Who may do what. Each request asks anew, so a reload holds at once.
+    pub access: Arc<RwLock<Access>>,
+    /// When the daemon started.
+    pub started_at: Instant,
+    /// Figures of the verify socket.
+    pub verify_status: Arc<dyn Fn() -> VerifyStatus + Send + Sync>,
+    /// Figures of the flush.
+    pub flush_status: Arc<dyn Fn() -> FlushStatus + Send + Sync>,
+    /// What else the daemon knows to be wrong, a sentence each, such as a configuration that could not be reloaded.
+    pub troubles: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}

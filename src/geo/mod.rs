@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use crossbeam_epoch::{Atomic, Owned, Shared};
+use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 use thiserror::Error;
 
 use crate::clock;
@@ -90,13 +90,23 @@ impl Geo {
         let countries = Geo::parse(&bytes).map_err(|source| GeoError::Database { path: path.to_owned(), source })?;
         let loaded = Owned::new(Loaded { countries, path: path.to_owned(), loaded_at: clock::wall() });
         let guard = crossbeam_epoch::pin();
-        let old = self.loaded.swap(loaded, Ordering::AcqRel, &guard);
+        self.replace(loaded.into_shared(&guard), &guard);
+        Ok(())
+    }
+
+    /// Knows no country from here on.
+    pub fn unload(&self) {
+        let guard = crossbeam_epoch::pin();
+        self.replace(Shared::null(), &guard);
+    }
+
+    fn replace(&self, loaded: Shared<'_, Loaded>, guard: &Guard) {
+        let old = self.loaded.swap(loaded, Ordering::AcqRel, guard);
         if !old.is_null() {
             // SAFETY: `old` is unreachable since the swap; whoever still reads it is pinned.
             unsafe { guard.defer_destroy(old) };
             guard.flush();
         }
-        Ok(())
     }
 
     /// Verifies and expands the bytes of a MaxMind DB. Any bytes are safe to give.

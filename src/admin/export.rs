@@ -1,0 +1,113 @@
+//! Every key as JSON lines, a page at a time, as fast as the peer reads.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tracing::warn;
+use utoipa::IntoParams;
+
+use super::access::Authority;
+use super::ask::{Ask, Asked};
+use super::problem::Failure;
+use super::routes::{ReadProblems, forbidden};
+use super::view;
+use super::wire::LineFields;
+use crate::key::KeyId;
+use crate::store::Store;
+
+/// Keys that are read at once. Between two pages nothing of the store is held, however slowly the peer reads.
+const PAGE: usize = 1_000;
+/// How long the peer may leave a page unread before the export is given up.
+const READ_TIME: Duration = Duration::from_secs(60);
+/// The media type of JSON lines.
+pub(super) const JSON_LINES: &str = "application/jsonl";
+
+/// What the export takes.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExportQuery {
+    /// With ids and every secret's digest, for a store with the same pepper. Needs full authority.
+    digests: bool,
+}
+
+/// Every key that is not deleted, a JSON object a line, in the form that the import takes.
+#[utoipa::path(
+    get, path = "/v1/export", operation_id = "export_keys", tag = "transfer", params(ExportQuery),
+    responses((status = 200, description = "JSON lines. An export that breaks off ends without the last chunk of HTTP's chunked encoding", body = LineFields, content_type = "application/jsonl"), ReadProblems)
+)]
+pub(super) async fn export(ask: Ask, Asked(query): Asked<ExportQuery>) -> Result<Response, Failure> {
+    let authority = ask.shared.state.access.read().authority(&ask.peer);
+    if query.digests && authority < Authority::Full {
+        ask.shared.counters.forbid(&ask.peer, "GET /v1/export?digests=true");
+        return Err(forbidden(&ask.peer, authority));
+    }
+    // One page ahead of the peer.
+    let (pages, body) = mpsc::channel(1);
+    tokio::spawn(produce(ask, query.digests, pages));
+    Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::new(Pages(body))).into_response())
+}
+
+async fn produce(ask: Ask, digests: bool, pages: mpsc::Sender<Result<Bytes, String>>) {
+    let mut after = None;
+    loop {
+        let page = match ask.read(move |store| read_page(store, after, digests)).await {
+            Ok(page) => page,
+            Err(failure) => {
+                // The status is sent already; breaking off is how HTTP says that this is not all.
+                let _ = pages.send(Err(failure.problem().detail.clone())).await;
+                return;
+            }
+        };
+        after = page.last;
+        let sent = pages.send_timeout(Ok(page.lines), READ_TIME).await;
+        if sent.is_err() {
+            return warn!(uid = ask.peer.uid, "admin socket: an export was given up, since nobody reads it");
+        }
+        if after.is_none() {
+            return;
+        }
+    }
+}
+
+/// Some lines, and the key that they end with, unless they are the last.
+struct Page {
+    lines: Bytes,
+    last: Option<KeyId>,
+}
+
+fn read_page(store: &Store, after: Option<KeyId>, digests: bool) -> Result<Page, Failure> {
+    let mut lines = Vec::new();
+    let mut last = None;
+    let mut count = 0;
+    for key in store.keys(after).take(PAGE) {
+        let key = key?;
+        count += 1;
+        last = Some(key.id);
+        if key.deleted_at.is_none() {
+            // Writing to memory does not fail, and a key has no value that JSON cannot say.
+            let _ = serde_json::to_writer(&mut lines, &view::line(key, digests));
+            lines.push(b'\n');
+        }
+    }
+    Ok(Page { lines: lines.into(), last: last.filter(|_| count == PAGE) })
+}
+
+/// A body of pages.
+struct Pages(mpsc::Receiver<Result<Bytes, String>>);
+
+impl HttpBody for Pages {
+    type Data = Bytes;
+    type Error = String;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        self.0.poll_recv(context).map(|page| page.map(|page| page.map(Frame::data)))
+    }
+}

@@ -1,0 +1,324 @@
+//! Keys from JSON lines: read as they come, batch by batch, never whole in memory.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use serde::Deserialize;
+use tokio::task::JoinHandle;
+use utoipa::IntoParams;
+
+use super::ask::{Ask, Asked, unexpected};
+use super::body::{self, BODY_BYTES};
+use super::problem::{Failure, Word};
+use super::routes::ChangeProblems;
+use super::view::from_hex;
+use super::wire::{GeneratedView, ImportView, KeyLine, LineFields, SecretLine};
+use crate::catalog::ChangeError;
+use crate::catalog::change::{Change, ImportedKey, ImportedSecrets, Made, Reply, Request};
+use crate::key::{PepperId, Secret, Token};
+
+/// Lines of a batch: all of them are imported, with one sync, or none.
+const BATCH_LINES: usize = crate::key::limits::IMPORT_KEYS;
+/// Bytes of lines after which a batch ends early: what a thousand of the longest lines would take in memory is too much.
+const BATCH_BYTES: usize = 4 << 20;
+/// Tokens that one import makes: all of them are in the answer, and so in memory until its end.
+pub(super) const GENERATED: usize = 100_000;
+
+/// What the import takes.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ImportQuery {
+    /// Make a token for each line that has none; the answer tells them, at most 100,000.
+    generate: bool,
+    /// Take tokens that look guessable.
+    allow_weak: bool,
+}
+
+/// Imports keys, one JSON object a line, each at most 1 MiB. Every thousand lines are a batch, which is imported wholly or, when a line of it
+/// is refused, not at all; the batches before it stay, and the problem's `import` tells of them.
+#[utoipa::path(
+    post, path = "/v1/import", operation_id = "import_keys", tag = "transfer",
+    request_body(content = LineFields, content_type = "application/jsonl", description = "One such object a line; empty lines are skipped"),
+    params(ImportQuery, ("X-Doorward-As" = Option<String>, Header, description = "For whom the change is made")),
+    responses((status = 200, description = "How many keys, and the tokens that were made", body = ImportView), ChangeProblems)
+)]
+pub(super) async fn import(ask: Ask, Asked(query): Asked<ImportQuery>, mut body: Body) -> Result<Json<ImportView>, Failure> {
+    body::actor(&ask.peer, &ask.headers)?;
+    let mut import = Import { ask: Arc::new(ask), query, under_way: None, done: ImportView { imported: 0, generated: Vec::new() } };
+    let mut ended = import.read(&mut body).await;
+    // The last batch may still be on its way, whatever became of the reading.
+    let settled = import.settle().await;
+    if settled.is_err() {
+        ended = settled;
+    }
+    match ended {
+        Ok(()) => Ok(Json(import.done)),
+        Err(failure) => {
+            body::drain(&mut body).await;
+            Err(failure.with_import(import.done))
+        }
+    }
+}
+
+struct Import {
+    ask: Arc<Ask>,
+    query: ImportQuery,
+    /// The batch that the catalog has, while the next is read. One at a time: so a refused one is the last.
+    under_way: Option<JoinHandle<Result<Vec<Made>, Failure>>>,
+    done: ImportView,
+}
+
+impl Import {
+    async fn read(&mut self, body: &mut Body) -> Result<(), Failure> {
+        let mut lines = Lines::default();
+        while let Some(piece) = body::next_piece(body).await? {
+            lines.push(&piece)?;
+            while let Some(batch) = lines.batch(false) {
+                self.send(batch).await?;
+            }
+        }
+        while let Some(batch) = lines.batch(true) {
+            self.send(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Parses a batch while the one before is under way, then has the catalog import it.
+    async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
+        let query = self.query;
+        let parsing = tokio::task::spawn_blocking(move || parse(&batch, query));
+        let parsed = parsing.await.unwrap_or_else(|_| Err(Failure::new(Word::Internal, "the daemon failed on a line; its log says where")));
+        self.settle().await?;
+        let (keys, lines) = parsed?;
+        let made = keys.iter().filter(|key| matches!(key.secrets, ImportedSecrets::Generate)).count();
+        if self.done.generated.len() + made > GENERATED {
+            let detail = format!("one import makes at most {GENERATED} tokens; import the rest by itself");
+            return Err(Failure::new(Word::Limit, detail).with_field("token").with_line(lines.first().copied().unwrap_or(0)));
+        }
+        if !keys.is_empty() {
+            self.under_way = Some(tokio::spawn(commit(Arc::clone(&self.ask), keys, lines)));
+        }
+        Ok(())
+    }
+
+    /// Waits for the batch under way.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        let Some(under_way) = self.under_way.take() else { return Ok(()) };
+        let committed = under_way.await;
+        let made = committed.unwrap_or_else(|_| Err(Failure::new(Word::Internal, "the daemon failed on a batch; its log says where")))?;
+        self.done.imported += made.len() as u64;
+        let generated = made.into_iter().filter_map(|made| {
+            let token = made.token.as_ref()?.expose_text()?.to_owned();
+            Some(GeneratedView { id: made.key.id, account: made.key.settings.account, name: made.key.settings.name, token })
+        });
+        self.done.generated.extend(generated);
+        Ok(())
+    }
+}
+
+/// Has the catalog import a batch. `lines` are the numbers of the keys' lines.
+async fn commit(ask: Arc<Ask>, keys: Vec<ImportedKey>, lines: Vec<u64>) -> Result<Vec<Made>, Failure> {
+    let actor = body::actor(&ask.peer, &ask.headers)?;
+    match ask.shared.state.catalog.change(Request { actor, change: Change::Import { keys } }).await {
+        Ok(Reply::Imported(made)) => Ok(made),
+        Ok(other) => Err(unexpected(&other)),
+        Err(ChangeError::Import { position, cause }) => {
+            let failure = Failure::from(*cause);
+            Err(match lines.get(position) {
+                Some(line) => failure.with_line(*line),
+                None => failure,
+            })
+        }
+        Err(error) => Err(Failure::from(error)),
+    }
+}
+
+/// Bytes that came, cut into batches of whole lines.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// Where each whole line ends.
+    ends: Vec<usize>,
+    /// Lines given out.
+    before: u64,
+}
+
+/// Some whole lines.
+struct Batch {
+    bytes: Vec<u8>,
+    /// Lines before them.
+    before: u64,
+}
+
+impl Lines {
+    fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(piece);
+        let mut begin = self.ends.last().copied().unwrap_or(0);
+        let newlines = piece.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| start + at + 1);
+        for end in newlines {
+            self.check_line(begin, end)?;
+            self.ends.push(end);
+            begin = end;
+        }
+        self.check_line(begin, self.bytes.len())
+    }
+
+    /// Refuses a line that is too long, be it whole or not.
+    fn check_line(&self, begin: usize, end: usize) -> Result<(), Failure> {
+        if end - begin <= BODY_BYTES {
+            return Ok(());
+        }
+        let failure = Failure::new(Word::TooLarge, format!("a line is over the limit of {BODY_BYTES} bytes"));
+        Err(failure.with_line(self.before + self.ends.len() as u64 + 1))
+    }
+
+    /// The next batch, if there is a full one; at the end of the body, whatever is left.
+    fn batch(&mut self, at_end: bool) -> Option<Batch> {
+        let by_bytes = self.ends.partition_point(|end| *end <= BATCH_BYTES).max(1);
+        let lines = by_bytes.min(BATCH_LINES);
+        let full = self.ends.len() >= BATCH_LINES || self.ends.last().is_some_and(|last| *last > BATCH_BYTES);
+        let end = match self.ends.get(lines - 1) {
+            Some(end) if full => *end,
+            _ if at_end && !self.bytes.is_empty() => self.bytes.len(),
+            _ => return None,
+        };
+        let rest = self.bytes.split_off(end);
+        let batch = Batch { bytes: std::mem::replace(&mut self.bytes, rest), before: self.before };
+        let given = self.ends.partition_point(|other| *other <= end);
+        self.before += given as u64;
+        self.ends.drain(..given);
+        self.ends.iter_mut().for_each(|other| *other -= end);
+        Some(batch)
+    }
+}
+
+/// The keys of a batch, with the numbers of their lines.
+fn parse(batch: &Batch, query: ImportQuery) -> Result<(Vec<ImportedKey>, Vec<u64>), Failure> {
+    let mut keys = Vec::new();
+    let mut numbers = Vec::new();
+    for (number, line) in (batch.before + 1..).zip(batch.bytes.split(|byte| *byte == b'\n')) {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        keys.push(parse_line(line, query).map_err(|failure| failure.with_line(number))?);
+        numbers.push(number);
+    }
+    Ok((keys, numbers))
+}
+
+fn parse_line(line: &[u8], query: ImportQuery) -> Result<ImportedKey, Failure> {
+    // Twice over a bad line: the second time by the slower way, which knows the name of the field.
+    let line: KeyLine = serde_json::from_slice(line).or_else(|_| body::parse(line))?;
+    let KeyLine { id, settings, token, token_sha256, secrets } = line;
+    let secrets = match (token, token_sha256, secrets) {
+        (Some(token), None, None) => {
+            let token = zeroize::Zeroizing::new(token);
+            let token = Token::from_bytes(token.as_bytes());
+            ImportedSecrets::Token(token.map_err(|error| Failure::from(ChangeError::Token(error)))?)
+        }
+        (None, Some(digits), None) => {
+            let sha256 = from_hex(&digits).ok_or_else(|| Failure::invalid("token_sha256", "token_sha256: not 64 hexadecimal digits"))?;
+            ImportedSecrets::TokenSha256(sha256)
+        }
+        (None, None, Some(secrets)) => ImportedSecrets::Secrets(secrets.into_iter().map(secret).collect::<Result<_, _>>()?),
+        (None, None, None) if query.generate => ImportedSecrets::Generate,
+        (None, None, None) => {
+            let detail = "token: the line has neither token nor token_sha256; with generate=true (--generate) a token is made for it";
+            return Err(Failure::invalid("token", detail));
+        }
+        _ => return Err(Failure::invalid("token", "token: give one of token, token_sha256 and secrets")),
+    };
+    Ok(ImportedKey { id, settings, secrets, allow_weak: query.allow_weak })
+}
+
+fn secret(line: SecretLine) -> Result<Secret, Failure> {
+    let digest = from_hex(&line.digest).ok_or_else(|| Failure::invalid("secrets", "secrets: a digest is not 64 hexadecimal digits"))?;
+    let pepper =
+        from_hex(&line.pepper_id).ok_or_else(|| Failure::invalid("secrets", "secrets: a pepper_id is not 16 hexadecimal digits"))?;
+    Ok(Secret {
+        version: line.version,
+        digest,
+        pepper: PepperId(pepper),
+        created_at: line.created_at,
+        retires_at: line.retires_at,
+        revoked_at: line.revoked_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(pieces: &[&[u8]]) -> Vec<(u64, Vec<u8>)> {
+        let mut lines = Lines::default();
+        let mut batches = Vec::new();
+        for piece in pieces {
+            lines.push(piece).unwrap();
+            while let Some(batch) = lines.batch(false) {
+                batches.push((batch.before, batch.bytes));
+            }
+        }
+        while let Some(batch) = lines.batch(true) {
+            batches.push((batch.before, batch.bytes));
+        }
+        batches
+    }
+
+    #[test]
+    fn batches_are_whole_lines_in_order() {
+        let whole: Vec<u8> = (1..=2_500).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+        for size in [1, 7, 4_096, whole.len()] {
+            let batches = cut(&whole.chunks(size).collect::<Vec<_>>());
+            assert_eq!(batches.iter().map(|(before, _)| *before).collect::<Vec<_>>(), [0, 1_000, 2_000], "pieces of {size}");
+            assert_eq!(batches.concat_bytes(), whole);
+        }
+        assert_eq!(cut(&[b"a\nb"]), [(0, b"a\nb".to_vec())]);
+        assert_eq!(cut(&[]), []);
+    }
+
+    trait ConcatBytes {
+        fn concat_bytes(&self) -> Vec<u8>;
+    }
+
+    impl ConcatBytes for Vec<(u64, Vec<u8>)> {
+        fn concat_bytes(&self) -> Vec<u8> {
+            self.iter().flat_map(|(_, bytes)| bytes.clone()).collect()
+        }
+    }
+
+    #[test]
+    fn long_lines_end_a_batch_early_and_longer_ones_are_refused() {
+        let line = [vec![b'x'; BODY_BYTES - 1], vec![b'\n']].concat();
+        let batches = cut(&[&line, &line, &line, &line, &line, &line]);
+        assert_eq!(batches.iter().map(|(before, _)| *before).collect::<Vec<_>>(), [0, 4]);
+        let mut lines = Lines::default();
+        lines.push(b"a\n").unwrap();
+        let failure = lines.push(&vec![b'x'; BODY_BYTES + 1]).unwrap_err();
+        assert_eq!(failure.problem().line, Some(2));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_number_and_field() {
+        let parse = |text: &str, generate| {
+            let batch = Batch { bytes: text.as_bytes().to_vec(), before: 10 };
+            parse(&batch, ImportQuery { generate, allow_weak: false })
+        };
+        let (keys, lines) = parse("\n{\"name\":\"n\",\"account\":\"a\"}\n\n{\"name\":\"m\",\"account\":\"a\"}\r\n", true).unwrap();
+        assert_eq!((keys.len(), lines), (2, vec![12, 14]));
+        let digest = "0".repeat(63);
+        for (line, field) in [
+            (r#"{"name":"n","account":"a"}"#.to_owned(), "token"),
+            (r#"{"name":"n","account":"a","token":""}"#.to_owned(), "token"),
+            (format!(r#"{{"name":"n","account":"a","token_sha256":"{digest}"}}"#), "token_sha256"),
+            (r#"{"name":"n","account":"a","token":"x","token_sha256":"y"}"#.to_owned(), "token"),
+            (r#"{"name":"n","account":"a","secret":"x"}"#.to_owned(), "secret"),
+            (r#"{"name":"n","account":"a","grants":[7]}"#.to_owned(), "grants"),
+        ] {
+            let failure = parse(&format!("\n{line}"), false).unwrap_err();
+            assert_eq!((failure.problem().line, failure.problem().field.as_deref()), (Some(12), Some(field)), "{line}");
+        }
+    }
+}

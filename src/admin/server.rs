@@ -1,0 +1,199 @@
+//! The socket loop: who connects, how many at once, how long they may dawdle.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::{debug, error, warn};
+
+use super::AdminState;
+use super::access::{Authority, Peer};
+use super::problem::{Failure, Word};
+use super::routes;
+use super::wire::AdminStatus;
+
+/// Connections of peers who may do something. Scripts open one each and close it soon.
+pub(super) const CONNECTIONS: usize = 256;
+/// Connections of peers who may do nothing: enough to tell them so, too few to take the others' place.
+pub(super) const STRANGERS: usize = 16;
+/// How long a request's head may take, from the end of the request before: also how long a connection may be idle.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(30);
+/// The same for strangers.
+const STRANGER_HEAD_TIME: Duration = Duration::from_secs(5);
+/// Bytes of a request's head. The longest path is a percent-encoded `account/name` of 201 bytes.
+pub(super) const HEAD_BYTES: usize = 16 << 10;
+/// Header fields of a request.
+pub(super) const HEADERS: usize = 64;
+/// How long requests that were begun may take to end after the order to stop.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Figures for `status`.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    connections: AtomicU64,
+    forbidden: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn status(&self) -> AdminStatus {
+        AdminStatus {
+            connections: self.connections.load(Ordering::Relaxed),
+            max_connections: CONNECTIONS as u64,
+            forbidden: self.forbidden.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts and logs a refusal.
+    pub(super) fn forbid(&self, peer: &Peer, what: &str) {
+        self.forbidden.fetch_add(1, Ordering::Relaxed);
+        warn!(uid = peer.uid, user = peer.user.as_deref().unwrap_or("?"), what, "admin socket: refused");
+    }
+}
+
+/// What every handler gets.
+pub(super) struct Shared {
+    pub(super) state: AdminState,
+    pub(super) counters: Counters,
+}
+
+/// Serves the admin socket until `shutdown` is done, then lets begun requests end, for at most five seconds.
+/// Runs in a tokio runtime with io and time enabled.
+///
+/// # Errors
+/// The listener cannot be watched by the runtime.
+pub async fn serve(listener: StdUnixListener, state: AdminState, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let shared = Arc::new(Shared { state, counters: Counters::default() });
+    let known = Gate { router: routes::router(Arc::clone(&shared)), shared, places: Arc::new(Semaphore::new(CONNECTIONS)) };
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let (stop, stopping) = watch::channel(false);
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => admit(stream, &known, &strangers, &stopping),
+            Err(error) => {
+                // Out of descriptors, most likely: a pause, or this loop would spin.
+                warn!(%error, "admin socket: cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    drop(stopping);
+    // Nobody listens when no connection is open.
+    let _ = stop.send(true);
+    if tokio::time::timeout(STOP_TIME, stop.closed()).await.is_err() {
+        warn!("admin socket: requests were still running {} s after the order to stop", STOP_TIME.as_secs());
+    }
+    Ok(())
+}
+
+/// What a connection needs to be served.
+struct Gate {
+    router: Router,
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+}
+
+/// Finds out who connected, and serves them if there is a place.
+fn admit(stream: UnixStream, gate: &Gate, strangers: &Arc<Semaphore>, stopping: &watch::Receiver<bool>) {
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => Arc::new(peer),
+        Err(error) => return warn!(%error, "admin socket: the kernel does not tell who connected"),
+    };
+    let authority = gate.shared.state.access.read().authority(&peer);
+    let places = if authority == Authority::None { strangers } else { &gate.places };
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        return warn!(uid = peer.uid, "admin socket: too many connections, this one is closed");
+    };
+    gate.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+    let visit = Visit { peer, authority, router: gate.router.clone(), shared: Arc::clone(&gate.shared), _place: place };
+    tokio::spawn(visit.serve(stream, stopping.clone()));
+}
+
+/// One connection.
+struct Visit {
+    peer: Arc<Peer>,
+    authority: Authority,
+    router: Router,
+    shared: Arc<Shared>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.shared.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Visit {
+    async fn serve(self, stream: UnixStream, mut stopping: watch::Receiver<bool>) {
+        let stranger = self.authority == Authority::None;
+        let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(Arc::clone(&self.peer));
+            let router = self.router.clone();
+            async move { Ok::<Response, std::convert::Infallible>(answer(router, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(if stranger { STRANGER_HEAD_TIME } else { HEAD_TIME })
+            .keep_alive(!stranger)
+            .max_headers(HEADERS)
+            .max_header_size(HEAD_BYTES)
+            .max_buf_size(HEAD_BYTES * 4)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = ordered_to_stop(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, uid = self.peer.uid, "admin socket: a connection broke off");
+        }
+    }
+}
+
+async fn ordered_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the socket loop is gone, which is an order too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Runs a request to its end in a task of its own: a caller that hangs up half-way stops no change, and a panic ends this task alone.
+async fn answer(router: Router, request: Request) -> Response {
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let running = tokio::spawn(route(router, request));
+    running.await.unwrap_or_else(|error| {
+        error!(what, panicked = error.is_panic(), "admin socket: a handler died");
+        Failure::new(Word::Internal, "the daemon failed on this request; its log says where. Other requests are not affected")
+            .into_response()
+    })
+}
+
+async fn route(router: Router, request: Request) -> Response {
+    match TowerToHyperService::new(router).call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}

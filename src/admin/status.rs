@@ -1,0 +1,76 @@
+//! Whether all is well, and the figures that say so.
+
+use axum::Json;
+
+use super::ask::Ask;
+use super::problem::Failure;
+use super::routes::ReadProblems;
+use super::wire::{CountryDbStatus, FunctionCounts, KeyCounts, StatusView, StoreStatus};
+
+/// A flush that failed is late when it has not been made good for so long, and ten of its intervals.
+const LATE_MS: i64 = 10_000;
+
+/// Whether all is well, and the figures that say so.
+#[utoipa::path(
+    get, path = "/v1/status", operation_id = "get_status", tag = "daemon",
+    responses((status = 200, description = "The daemon, its sockets, its store and its country database", body = StatusView), ReadProblems)
+)]
+pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
+    let state = &ask.shared.state;
+    let (bytes, path, background_errors) =
+        ask.read(|store| Ok((store.bytes(), store.path().display().to_string(), store.background_errors()))).await?;
+    let counts = state.catalog.counts();
+    let index = &state.door.index;
+    let refusing_changes = state.catalog.refusing();
+    let verify = (state.verify_status)();
+    let flush = (state.flush_status)();
+    let country_db = state.door.geo.describe().map(|database| CountryDbStatus {
+        path: database.path.display().to_string(),
+        database_type: database.database_type,
+        built_at: database.built_at,
+        loaded_at: database.loaded_at,
+        ranges: database.ranges as u64,
+    });
+    let mut problems = (state.troubles)();
+    problems.extend(refusing_changes.as_ref().map(|reason| format!("changes are refused until a restart: {reason}")));
+    problems.extend(state.clock.warning());
+    if background_errors > 0 {
+        problems.push(format!(
+            "RocksDB met with {background_errors} errors in the background: look at the disk and at LOG in the store's directory"
+        ));
+    }
+    let waited = ask.now().since(flush.last_at.unwrap_or(state.started_at));
+    if flush.failures > 0 && waited.0 > LATE_MS + 10 * i64::try_from(flush.interval_ms).unwrap_or(i64::MAX / 20) {
+        problems.push(format!("no flush of usage has ended well for {waited}; the counts are kept in memory"));
+    }
+    if flush.lost > 0 {
+        problems.push(format!("{} verifies found no room in the counters and were not counted", flush.lost));
+    }
+    Ok(Json(StatusView {
+        health: if problems.is_empty() { "ok" } else { "degraded" }.to_owned(),
+        problems,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: state.started_at,
+        keys: KeyCounts {
+            keys: counts.keys,
+            disabled: counts.disabled,
+            deleted: counts.deleted,
+            secrets: index.secrets() as u64,
+            index_bytes: index.bytes() as u64,
+        },
+        functions: FunctionCounts { registered: counts.functions, restricted: counts.restricted, strict: index.strict() },
+        verify,
+        country_db,
+        store: StoreStatus {
+            path,
+            sequence: state.catalog.sequence(),
+            refusing_changes,
+            bytes,
+            pepper_id: state.catalog.pepper().to_string(),
+            previous_pepper_id: state.catalog.previous_pepper().map(|pepper| pepper.to_string()),
+        },
+        flush,
+        admin: ask.shared.counters.status(),
+    }))
+}

@@ -1,0 +1,19 @@
+//! The documents that the admin API takes and gives. The command reads the same types, so the two cannot drift apart.
+
+mod catalog;
+mod keys;
+mod status;
+mod transfer;
+mod usage;
+
+pub use catalog::{FieldChangeView, FunctionBody, FunctionList, FunctionView, HistoryPage, HistoryView, RestrictBody};
+pub use keys::{
+    BulkAction, BulkBody, BulkView, CheckView, CopyBody, CreateBody, ExplainBody, ExplainView, IdentifyBody, IdentifyView, KeyPage,
+    KeyView, MadeView, RevokeBody, RotateBody, SecretState, SecretView,
+};
+pub use status::{AdminStatus, CountryDbStatus, FlushStatus, FunctionCounts, KeyCounts, Problem, StatusView, StoreStatus, VerifyStatus};
+pub use transfer::{GeneratedView, ImportView, KeyLine, SecretLine};
+pub use usage::{CountryView, DenialList, DenialView, RecentNetwork, UsageRow, UsageView};
+
+pub(super) use keys::{BulkFields, CreateFields, PatchFields};
+pub(super) use transfer::LineFields;

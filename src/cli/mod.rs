@@ -1,0 +1,217 @@
+//! The `doorward` command: flags in, a request to the daemon, a document or a screen out.
+
+mod args;
+mod ask;
+mod exit;
+mod functions;
+mod history;
+mod http;
+mod keys;
+mod rotate;
+mod screen;
+mod service;
+mod shell;
+mod status;
+mod table;
+mod tokens;
+mod traffic;
+mod transfer;
+mod usage;
+mod verify;
+mod view;
+mod wizard;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Actor, Cli, Everywhere, Verb};
+use exit::{Exit, Failure};
+use http::Admin;
+use screen::Screen;
+
+/// Runs the command that the process was started with, and tells how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    let json = cli.everywhere.json;
+    let exit = dispatch(&cli.everywhere, &Screen::of_stdout(json), cli.verb).unwrap_or_else(|failure| {
+        tell(&failure, json);
+        failure.exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// Help and version were asked for; anything else is a usage error, told as JSON where that was asked for.
+fn misread(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that went away before the help ended is no failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let asked_for_json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
+    if asked_for_json {
+        let text = error.render().to_string();
+        tell(&Failure::usage(text.trim().trim_start_matches("error: ")), true);
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(Exit::Usage as u8)
+}
+
+fn tell(failure: &Failure, json: bool) {
+    if json {
+        eprintln!("{}", failure.json());
+    } else {
+        eprintln!("{}", failure.text());
+    }
+}
+
+fn dispatch(everywhere: &Everywhere, screen: &Screen, verb: Verb) -> Result<Exit, Failure> {
+    let admin = || Admin::new(everywhere.admin());
+    let acting = |actor: &Actor| admin().map(|admin| admin.acting_for(actor.on_behalf_of.as_deref()));
+    match verb {
+        Verb::Serve(arguments) => service::serve(everywhere, arguments),
+        Verb::Status => status::status(&admin()?, screen),
+        Verb::Create(arguments) => keys::create(&acting(&arguments.actor)?, screen, arguments),
+        Verb::List(arguments) => keys::list(&admin()?, screen, &arguments),
+        Verb::Show(arguments) => keys::show(&admin()?, screen, &arguments),
+        Verb::Edit(arguments) => keys::edit(&acting(&arguments.actor)?, screen, *arguments),
+        Verb::Enable(arguments) => keys::switch(&acting(&arguments.actor)?, screen, arguments, true),
+        Verb::Disable(arguments) => keys::switch(&acting(&arguments.actor)?, screen, arguments, false),
+        Verb::Copy(arguments) => keys::copy(&acting(&arguments.actor)?, screen, &arguments.key, arguments.name, arguments.account),
+        Verb::Rotate(arguments) => rotate::rotate(&acting(&arguments.actor)?, screen, arguments),
+        Verb::Revoke(arguments) => rotate::revoke(&acting(&arguments.actor)?, screen, &arguments),
+        Verb::Delete(arguments) => keys::delete(&acting(&arguments.actor)?, screen, &arguments),
+        Verb::Undelete(arguments) => keys::undelete(&acting(&arguments.actor)?, screen, &arguments),
+        Verb::History(arguments) => history::history(&admin()?, screen, &arguments),
+        Verb::Usage(arguments) => usage::usage(&admin()?, screen, &arguments),
+        Verb::Expiring(arguments) => keys::expiring(&admin()?, screen, &arguments),
+        Verb::Denials(arguments) => traffic::denials(&admin()?, screen, &arguments),
+        Verb::Functions(verb) => functions::functions(admin()?, screen, verb),
+        Verb::Country(arguments) => traffic::country(&admin()?, screen, &arguments),
+        Verb::Identify(arguments) => tokens::identify(&admin()?, screen, &arguments),
+        Verb::Explain(arguments) => tokens::explain(&admin()?, screen, &arguments),
+        Verb::Verify(arguments) => verify::verify(&everywhere.verify(), screen, &arguments),
+        Verb::Import(arguments) => transfer::import(&acting(&arguments.actor)?, screen, &arguments),
+        Verb::Export(arguments) => transfer::export(&admin()?, screen, &arguments),
+        Verb::CheckConfig(arguments) => service::check_config(screen, &arguments),
+        Verb::Completions(arguments) => service::completions(&arguments),
+        Verb::Man(arguments) => service::man(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound_and_has_every_verb() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let wanted = "serve status create list show edit enable disable copy rotate revoke delete undelete history usage expiring \
+                      denials functions country identify explain verify import export check-config completions man";
+        assert_eq!(verbs, wanted.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_verb_is_read_with_its_flags() {
+        for line in [
+            "serve --config f",
+            "serve --data-dir d --run-dir r --country-db c",
+            "status --json",
+            "create",
+            "create --account a --name n --grant leads.* x --grant y,z --network 10.0.0.0/8 --country DE AT --unknown-country allow \
+             --expires never --not-before 2030-01-01 --tag a=b c=d --description d --request-id r --as me",
+            "list --account a --name n --tag a=b --state not_yet_valid --function f --expiring-within 30d --deleted --limit 5 --after x",
+            "list --all",
+            "show a/b --run-dir d",
+            "edit a/b --add-grant x --remove-grant y --expires 30d --if-revision 3 --add-tag a=b --remove-tag c",
+            "edit --account a --tag t=v --yes --network any",
+            "enable a/b",
+            "disable --account a --tag b=c --yes --as me",
+            "copy a/b --name c --account d",
+            "rotate a/b --overlap 7d --request-id x",
+            "rotate a/b --extend 7d",
+            "rotate a/b --finish",
+            "rotate a/b --cancel --if-revision 2",
+            "revoke key_00000000000000000000000000000001 --version 1",
+            "delete a/b",
+            "undelete a/b",
+            "history",
+            "history a/b --limit 5",
+            "history --function f --before 9",
+            "usage a/b --last 7d",
+            "usage --account a --since 2026-01-01 --until 2026-02-01 --by function,verdict",
+            "expiring --within 30d",
+            "denials --limit 3",
+            "functions list",
+            "functions add f --restricted",
+            "functions restrict f",
+            "functions unrestrict f --as me",
+            "functions remove f --with-grants --yes",
+            "country ::1",
+            "identify --token-file -",
+            "explain --key a/b --function f --ip 10.0.0.1",
+            "explain a/b --function f",
+            "explain --token-file t --function f",
+            "verify --function f --ip ::1 --token-file t --json --verify-socket s",
+            "verify --jsonl --rate 100 --summary",
+            "import --jsonl",
+            "import f --generate --tokens-out o --allow-weak",
+            "export --jsonl --digests",
+            "check-config f",
+            "check-config --config f",
+            "completions bash",
+            "man d",
+        ] {
+            let words = std::iter::once("doorward").chain(line.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_error() {
+        for line in [
+            "",
+            "bench",
+            "show web",
+            "show key_123",
+            "create --expires tomorrow --name n --account a",
+            "create --network 10.0.0.0/33",
+            "create --country UK",
+            "create --grant a*b",
+            "create --tag x",
+            "edit",
+            "edit --add-grant x",
+            "edit --name n --account a",
+            "edit a/b --grant x --add-grant y",
+            "enable",
+            "enable a/b --account a",
+            "rotate a/b --finish --cancel",
+            "rotate a/b --overlap soon",
+            "rotate a/b --extend 1d --request-id x",
+            "verify",
+            "verify --function f --jsonl",
+            "verify --function a*b",
+            "verify --function f --token dw_x",
+            "import --tokens-out f",
+            "list --limit 0",
+            "list --all --limit 5",
+            "usage --by colour",
+            "country example.org",
+            "serve",
+            "serve --config f --data-dir d",
+        ] {
+            let words = std::iter::once("doorward").chain(line.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+use super::args::traffic::{Country, Denials};
+use super::exit::{Exit, Failure};
+use super::http::{Admin, escaped, with_query};
+use super::screen::{Hue, Screen};
+use super::table::{Grid, field};
+use crate::admin::wire::{CountryView, DenialList};
+
+/// `denials`
+pub(crate) fn denials(admin: &Admin, screen: &Screen, arguments: &Denials) -> Result<Exit, Failure> {
+    let list: DenialList = admin.get(&with_query("/v1/denials", &[("limit", Some(arguments.limit.to_string()))]))?;
+    screen.show(&list, || {
+        if list.denials.is_empty() && screen.terminal {
+            return "Nothing was denied lately.\n".to_owned();
+        }
+        let mut grid = Grid::new(&["TIME", "VERDICT", "KEY", "SECRET", "FUNCTION", "ADDRESS", "COUNTRY"]).right("SECRET");
+        grid = grid.wide_only("SECRET", 110).wide_only("COUNTRY", 110).at_least("VERDICT", 19).at_least("TIME", 21);
+        for denial in &list.denials {
+            let key = denial.key.clone().or_else(|| denial.key_id.map(|id| id.to_string())).unwrap_or_else(|| "-".to_owned());
+            grid.row(vec![
+                screen.moment(denial.at).into(),
+                field(&denial.verdict, Hue::Bad),
+                key.into(),
+                denial.version.map(|version| version.to_string()).unwrap_or_default().into(),
+                denial.function.as_str().into(),
+                denial.address.map(|address| address.to_string()).unwrap_or_default().into(),
+                denial.country.map(|country| country.to_string()).unwrap_or_default().into(),
+            ]);
+        }
+        grid.render(screen)
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// `country`
+pub(crate) fn country(admin: &Admin, screen: &Screen, arguments: &Country) -> Result<Exit, Failure> {
+    let view: CountryView = admin.get(&format!("/v1/country/{}", escaped(&arguments.address.to_string())))?;
+    screen.show(&view, || match (view.country, view.database, screen.terminal) {
+        (Some(country), ..) => format!("{country}\n"),
+        (None, _, false) => "unknown\n".to_owned(),
+        (None, true, true) => format!("unknown: the database does not place {}\n", view.address),
+        (None, false, true) => "unknown: no country database is loaded\n".to_owned(),
+    })?;
+    Ok(if view.country.is_some() { Exit::Ok } else { Exit::No })
+}
