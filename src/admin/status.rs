@@ -17,9 +17,8 @@ const LATE_MS: i64 = 10_000;
 )]
 pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
     let state = &ask.shared.state;
-    let (bytes, path, background_errors) = ask
-        .read(|store| Ok((store.bytes(), store.path().display().to_string(), store.background_errors())))
-        .await?;
+    let (bytes, path, background_errors) =
+        ask.read(|store| Ok((store.bytes(), store.path().display().to_string(), store.background_errors()))).await?;
     let counts = state.catalog.counts();
     let index = &state.door.index;
     let refusing_changes = state.catalog.refusing();
@@ -36,7 +35,9 @@ pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
     problems.extend(refusing_changes.as_ref().map(|reason| format!("changes are refused until a restart: {reason}")));
     problems.extend(state.clock.warning());
     if background_errors > 0 {
-        problems.push(format!("RocksDB met with {background_errors} errors in the background: look at the disk and at LOG in the store's directory"));
+        problems.push(format!(
+            "RocksDB met with {background_errors} errors in the background: look at the disk and at LOG in the store's directory"
+        ));
     }
     let waited = ask.now().since(flush.last_at.unwrap_or(state.started_at));
     if flush.failures > 0 && waited.0 > LATE_MS + 10 * i64::try_from(flush.interval_ms).unwrap_or(i64::MAX / 20) {
