@@ -7,8 +7,6 @@ use super::problem::Failure;
 use super::routes::ReadProblems;
 use super::wire::{CountryDbStatus, FunctionCounts, KeyCounts, StatusView, StoreStatus};
 
-/// A flush that failed is late when it has not been made good for so long, and ten of its intervals.
-
 /// Whether all is well, and the figures that say so.
 #[utoipa::path(
     get, path = "/v1/status", operation_id = "get_status", tag = "daemon",
