@@ -143,7 +143,9 @@ pub(super) fn find(store: &Store, key: &KeyRef) -> Result<Key, Failure> {
             None => store.find_deleted(account, name)?,
         },
         KeyRef::Neither(text) => {
-            let hint = format!("'{text}' names no key: expected an id ('key_' and 32 hexadecimal digits) or account/name, percent-encoded as account%2Fname");
+            let hint = format!(
+                "'{text}' names no key: expected an id ('key_' and 32 hexadecimal digits) or account/name, percent-encoded as account%2Fname"
+            );
             return Err(Failure::new(Word::NotFound, hint));
         }
     };

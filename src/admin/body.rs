@@ -18,7 +18,7 @@ use super::access::Peer;
 /// Bytes of a body that is read whole, and of one line of an import: the largest key that the limits allow fits several times.
 pub const BODY_BYTES: usize = 1 << 20;
 /// The longest that a body may pause: a script that hangs must not hold a connection for good.
-pub const BODY_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const BODY_PAUSE: Duration = Duration::from_secs(30);
 /// Bytes that are read and thrown away after a refusal, so that a peer which is still writing gets to read why.
 const DRAIN_BYTES: usize = 64 << 20;
 /// How long that may take.

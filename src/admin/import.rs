@@ -19,11 +19,11 @@ use crate::catalog::change::{Change, ImportedKey, ImportedSecrets, Made, Reply, 
 use crate::key::{PepperId, Secret, Token};
 
 /// Lines of a batch: all of them are imported, with one sync, or none.
-pub const BATCH_LINES: usize = 1_000;
+const BATCH_LINES: usize = crate::key::limits::IMPORT_KEYS;
 /// Bytes of lines after which a batch ends early: what a thousand of the longest lines would take in memory is too much.
 const BATCH_BYTES: usize = 4 << 20;
 /// Tokens that one import makes: all of them are in the answer, and so in memory until its end.
-pub const GENERATED: usize = 100_000;
+pub(super) const GENERATED: usize = 100_000;
 
 /// What the import takes.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -236,7 +236,8 @@ fn parse_line(line: &[u8], query: ImportQuery) -> Result<ImportedKey, Failure> {
 
 fn secret(line: SecretLine) -> Result<Secret, Failure> {
     let digest = from_hex(&line.digest).ok_or_else(|| Failure::invalid("secrets", "secrets: a digest is not 64 hexadecimal digits"))?;
-    let pepper = from_hex(&line.pepper_id).ok_or_else(|| Failure::invalid("secrets", "secrets: a pepper_id is not 16 hexadecimal digits"))?;
+    let pepper =
+        from_hex(&line.pepper_id).ok_or_else(|| Failure::invalid("secrets", "secrets: a pepper_id is not 16 hexadecimal digits"))?;
     Ok(Secret {
         version: line.version,
         digest,

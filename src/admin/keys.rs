@@ -167,15 +167,14 @@ pub(super) async fn rotate(ask: Ask, KeyPath(key): KeyPath, body: Body) -> Resul
 
 /// What a rotation asks of the overlap of the one before; `None` where it asks for a new secret.
 fn overlap(asked: &RotateBody) -> Result<Option<Overlap>, Failure> {
-    let given = [
-        ("overlap", asked.overlap.is_some()),
-        ("extend", asked.extend.is_some()),
-        ("finish", asked.finish),
-        ("cancel", asked.cancel),
-    ];
+    let given =
+        [("overlap", asked.overlap.is_some()), ("extend", asked.extend.is_some()), ("finish", asked.finish), ("cancel", asked.cancel)];
     let mut given = given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name);
     if let (Some(first), Some(second)) = (given.next(), given.next()) {
-        return Err(Failure::invalid(second, format!("{second}: excludes {first}; give at most one of overlap, extend, finish and cancel")));
+        return Err(Failure::invalid(
+            second,
+            format!("{second}: excludes {first}; give at most one of overlap, extend, finish and cancel"),
+        ));
     }
     let overlap = match (asked.extend, asked.finish, asked.cancel) {
         (Some(span), _, _) => Overlap::Extend(span),

@@ -75,7 +75,8 @@ struct Callee {
 )]
 pub(super) async fn list(ask: Ask, Asked(query): Asked<ListQuery>) -> Result<Json<KeyPage>, Failure> {
     let limit = page_limit(query.limit)?;
-    let after = query.after.as_deref().map(|text| text.parse::<KeyId>().map_err(|error| Failure::invalid("after", format!("after: {error}"))));
+    let after =
+        query.after.as_deref().map(|text| text.parse::<KeyId>().map_err(|error| Failure::invalid("after", format!("after: {error}"))));
     let after = after.transpose()?;
     let now = ask.now();
     let strict = ask.shared.state.door.index.strict();
@@ -199,14 +200,7 @@ mod tests {
     const NOW: Instant = Instant(1_000_000);
 
     fn key(edit: impl FnOnce(&mut Key)) -> Key {
-        let secret = Secret {
-            version: 1,
-            digest: [0; 32],
-            pepper: PepperId([0; 8]),
-            created_at: NOW,
-            retires_at: None,
-            revoked_at: None,
-        };
+        let secret = Secret { version: 1, digest: [0; 32], pepper: PepperId([0; 8]), created_at: NOW, retires_at: None, revoked_at: None };
         let settings = Settings::new("acme", "web");
         let mut key = Key { id: KeyId([1; 16]), settings, secrets: vec![secret], created_at: NOW, deleted_at: None, revision: 1 };
         edit(&mut key);
@@ -217,9 +211,13 @@ mod tests {
     fn names_match_whole_or_by_their_beginning() {
         let named = |name: &str, prefix| Filter { name: Some((name.into(), prefix)), ..Filter::default() };
         let key = key(|_| {});
-        for (filter, matches) in
-            [(named("web", false), true), (named("we", false), false), (named("we", true), true), (named("", true), true), (named("wx", true), false)]
-        {
+        for (filter, matches) in [
+            (named("web", false), true),
+            (named("we", false), false),
+            (named("we", true), true),
+            (named("", true), true),
+            (named("wx", true), false),
+        ] {
             assert_eq!(filter.matches(&key, NOW), matches, "{filter:?}");
         }
     }

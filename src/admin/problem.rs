@@ -99,11 +99,11 @@ impl Word {
 
 /// A request that failed, on its way to become an answer. (Boxed: the good way stays small.)
 #[derive(Debug)]
-pub struct Failure(Box<Problem>);
+pub(super) struct Failure(Box<Problem>);
 
 impl Failure {
     /// A failure with what it is this time and what to do about it. Words of `detail` that read as a token are blanked.
-    pub fn new(word: Word, detail: impl Into<String>) -> Failure {
+    pub(super) fn new(word: Word, detail: impl Into<String>) -> Failure {
         let (kind, status, title) = word.describe();
         let detail = without_tokens(&detail.into());
         Failure(Box::new(Problem {
@@ -118,30 +118,30 @@ impl Failure {
     }
 
     /// A field with a wrong value.
-    pub fn invalid(field: &str, detail: impl Into<String>) -> Failure {
+    pub(super) fn invalid(field: &str, detail: impl Into<String>) -> Failure {
         Failure::new(Word::Invalid, detail).with_field(field)
     }
 
     /// Names the field that is wrong.
-    pub fn with_field(mut self, field: &str) -> Failure {
+    pub(super) fn with_field(mut self, field: &str) -> Failure {
         self.0.field = Some(without_tokens(field));
         self
     }
 
     /// Names the line of an import that is wrong, counted from 1.
-    pub fn with_line(mut self, line: u64) -> Failure {
+    pub(super) fn with_line(mut self, line: u64) -> Failure {
         self.0.line = Some(line);
         self
     }
 
     /// Tells what an import had done before.
-    pub fn with_import(mut self, done: ImportView) -> Failure {
+    pub(super) fn with_import(mut self, done: ImportView) -> Failure {
         self.0.import = Some(done);
         self
     }
 
     /// The document.
-    pub fn problem(&self) -> &Problem {
+    pub(super) fn problem(&self) -> &Problem {
         &self.0
     }
 }

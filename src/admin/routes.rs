@@ -54,7 +54,7 @@ fn documented() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(trace::explain))
         .routes(routes!(import::import))
         .routes(routes!(export::export))
-        .routes(routes!(document))
+        .routes(routes!(self_description))
 }
 
 /// The OpenAPI 3.1 document.
@@ -83,7 +83,10 @@ fn no_route(request: &Request) -> Failure {
 }
 
 fn wrong_method(request: &Request) -> Failure {
-    Failure::new(Word::MethodNotAllowed, format!("{} does not take {}; {DOCUMENT} tells what it takes", request.uri().path(), request.method()))
+    Failure::new(
+        Word::MethodNotAllowed,
+        format!("{} does not take {}; {DOCUMENT} tells what it takes", request.uri().path(), request.method()),
+    )
 }
 
 /// Lets through who may: any change needs full authority, and what is not known to be a look counts as a change.
@@ -123,7 +126,7 @@ pub(super) fn forbidden(peer: &Peer, authority: Authority) -> Failure {
     get, path = "/v1/openapi.json", operation_id = "get_openapi", tag = "daemon",
     responses((status = 200, description = "OpenAPI 3.1", body = Object), ReadProblems)
 )]
-async fn document() -> Result<Response, Failure> {
+async fn self_description() -> Result<Response, Failure> {
     let text = openapi().to_json().map_err(|error| Failure::new(Word::Internal, format!("the document cannot be written: {error}")))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
@@ -254,7 +257,8 @@ mod tests {
     #[test]
     fn the_schemas_of_lower_rooms_have_their_fields() {
         let document = document();
-        let names = |schema: &str| document["components"]["schemas"][schema]["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let names =
+            |schema: &str| document["components"]["schemas"][schema]["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         fn expected(error: String) -> Vec<String> {
             let listed = error.split("expected").nth(1).unwrap().to_owned();
             let mut names: Vec<String> = listed.split('`').skip(1).step_by(2).map(str::to_owned).collect();

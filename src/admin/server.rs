@@ -26,17 +26,17 @@ use super::routes;
 use super::wire::AdminStatus;
 
 /// Connections of peers who may do something. Scripts open one each and close it soon.
-pub const CONNECTIONS: usize = 256;
+pub(super) const CONNECTIONS: usize = 256;
 /// Connections of peers who may do nothing: enough to tell them so, too few to take the others' place.
-pub const STRANGERS: usize = 16;
+pub(super) const STRANGERS: usize = 16;
 /// How long a request's head may take, from the end of the request before: also how long a connection may be idle.
-pub const HEAD_TIME: Duration = Duration::from_secs(30);
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(30);
 /// The same for strangers.
 const STRANGER_HEAD_TIME: Duration = Duration::from_secs(5);
 /// Bytes of a request's head. The longest path is a percent-encoded `account/name` of 201 bytes.
-pub const HEAD_BYTES: usize = 16 << 10;
+pub(super) const HEAD_BYTES: usize = 16 << 10;
 /// Header fields of a request.
-pub const HEADERS: usize = 64;
+pub(super) const HEADERS: usize = 64;
 /// How long requests that were begun may take to end after the order to stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -164,7 +164,7 @@ impl Visit {
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            _ = stopping.wait_for(|stop| *stop) => {
+            () = ordered_to_stop(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -175,13 +175,19 @@ impl Visit {
     }
 }
 
+async fn ordered_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the socket loop is gone, which is an order too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
 /// Runs a request to its end in a task of its own: a caller that hangs up half-way stops no change, and a panic ends this task alone.
 async fn answer(router: Router, request: Request) -> Response {
     let what = format!("{} {}", request.method(), request.uri().path());
     let running = tokio::spawn(route(router, request));
     running.await.unwrap_or_else(|error| {
         error!(what, panicked = error.is_panic(), "admin socket: a handler died");
-        Failure::new(Word::Internal, "the daemon failed on this request; its log says where. Other requests are not affected").into_response()
+        Failure::new(Word::Internal, "the daemon failed on this request; its log says where. Other requests are not affected")
+            .into_response()
     })
 }
 

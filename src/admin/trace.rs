@@ -13,9 +13,7 @@ use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::view;
 use super::wire::{CheckView, CountryView, ExplainBody, ExplainView, IdentifyBody, IdentifyView};
-use crate::key::{
-    CountryOf, FunctionName, Instant, Key, KeyId, Settings, Standing, Token, TokenError, Verdict, canonical, reads_as_token,
-};
+use crate::key::{CountryOf, FunctionName, Instant, Key, Settings, Standing, Token, TokenError, Verdict, canonical, reads_as_token};
 use crate::policy::{self, Circumstances, Subject};
 use crate::verify::Door;
 
@@ -88,11 +86,13 @@ pub(super) async fn explain(ask: Ask, body: Body) -> Result<Json<ExplainView>, F
             };
             let mut checks = form_checks(reads_as_token(token.expose()), found.is_some());
             let Some((id, version)) = found else {
-                let failed = checks.iter().find(|check| !check.passes).map_or(Verdict::Unknown.as_str().to_owned(), |check| check.verdict.clone());
+                let failed =
+                    checks.iter().find(|check| !check.passes).map_or(Verdict::Unknown.as_str().to_owned(), |check| check.verdict.clone());
                 let country = address.and_then(|address| ask.shared.state.door.geo.country(address).known());
                 return Ok(Json(ExplainView { verdict: failed, checks, key_id: None, version: None, country }));
             };
-            let key = ask.read(move |store| store.key(id)?.ok_or_else(|| Failure::new(Word::NotFound, format!("there is no key {id}")))).await?;
+            let key =
+                ask.read(move |store| store.key(id)?.ok_or_else(|| Failure::new(Word::NotFound, format!("there is no key {id}")))).await?;
             let mut view = explain_key(&ask.shared.state.door, &key, version, &function, address, ask.now())?;
             checks.append(&mut view.checks);
             Ok(Json(ExplainView { checks, ..view }))
@@ -122,7 +122,9 @@ fn form_checks(reads: bool, known: bool) -> Vec<CheckView> {
     let form = match (reads, known) {
         (true, _) => "the text has a token's form and its check digits are right",
         (false, true) => "a key has this secret, which was made elsewhere and need not have a token's form",
-        (false, false) => "no key has this secret, and the text does not have a token's form or its check digits are wrong: a typo, perhaps",
+        (false, false) => {
+            "no key has this secret, and the text does not have a token's form or its check digits are wrong: a typo, perhaps"
+        }
     };
     let secret = if known { "a key has this secret" } else { "no key has this secret" };
     vec![check(Verdict::Malformed, reads || known, form.to_owned()), check(Verdict::Unknown, known, secret.to_owned())]
@@ -133,7 +135,14 @@ fn check(verdict: Verdict, passes: bool, because: String) -> CheckView {
 }
 
 /// Explains a request with one secret of a key, from the rules that the index holds: those that a verify meets with.
-fn explain_key(door: &Door, key: &Key, version: u16, function: &FunctionName, address: Option<IpAddr>, now: Instant) -> Result<ExplainView, Failure> {
+fn explain_key(
+    door: &Door,
+    key: &Key,
+    version: u16,
+    function: &FunctionName,
+    address: Option<IpAddr>,
+    now: Instant,
+) -> Result<ExplainView, Failure> {
     let secret = key.secrets.iter().find(|secret| secret.version == version);
     let pin = door.index.pin();
     let found = secret.and_then(|secret| door.index.find(&secret.digest, &pin));
@@ -248,9 +257,13 @@ impl Facts<'_> {
             (Verdict::FunctionUnknown, true) => format!("{name} is not registered, but {mode} and a wildcard covers it"),
             (Verdict::FunctionUnknown, false) if strict => format!("{name} is not registered, and {mode}"),
             (Verdict::FunctionUnknown, false) => format!("{name} is not registered, and no wildcard of the key covers it"),
-            (Verdict::FunctionRestricted, true) if called.restricted => format!("{name} is restricted; no wildcard alone stands for it here"),
+            (Verdict::FunctionRestricted, true) if called.restricted => {
+                format!("{name} is restricted; no wildcard alone stands for it here")
+            }
             (Verdict::FunctionRestricted, true) => format!("{name} is not restricted"),
-            (Verdict::FunctionRestricted, false) => format!("{name} is restricted: it must be granted by its exact name, and only a wildcard covers it"),
+            (Verdict::FunctionRestricted, false) => {
+                format!("{name} is restricted: it must be granted by its exact name, and only a wildcard covers it")
+            }
             (_, true) => match covering {
                 Some(grant) => format!("the grant {grant} covers {name}"),
                 None => format!("{name} is not registered, which the check before decides"),

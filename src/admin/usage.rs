@@ -117,7 +117,13 @@ impl By {
                 "key" => &mut by.key,
                 "country" => &mut by.country,
                 "minute" | "hour" | "day" => {
-                    let ms = if name == "minute" { MINUTE_MS } else if name == "hour" { HOUR_MS } else { DAY_MS };
+                    let ms = if name == "minute" {
+                        MINUTE_MS
+                    } else if name == "hour" {
+                        HOUR_MS
+                    } else {
+                        DAY_MS
+                    };
                     if by.period.replace(ms).is_some_and(|other| other != ms) {
                         return Err(Failure::invalid("by", "by: minute, hour and day exclude each other"));
                     }
@@ -303,7 +309,10 @@ mod tests {
     #[test]
     fn dimensions_that_are_not_counted_together_are_refused() {
         assert_eq!(By::read("").unwrap(), By::default());
-        assert_eq!(By::read("function, verdict,hour").unwrap(), By { function: true, verdict: true, period: Some(HOUR_MS), ..By::default() });
+        assert_eq!(
+            By::read("function, verdict,hour").unwrap(),
+            By { function: true, verdict: true, period: Some(HOUR_MS), ..By::default() }
+        );
         assert!(By::read("country,key,day").unwrap().country);
         for bad in ["colour", "hour,day", "minute,hour", "country,function", "country,verdict", "country,secret", "country,minute"] {
             assert_eq!(By::read(bad).unwrap_err().problem().field.as_deref(), Some("by"), "{bad}");

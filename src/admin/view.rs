@@ -1,8 +1,6 @@
 //! Records as the interfaces show them.
 
-use super::wire::{
-    FieldChangeView, FunctionView, HistoryView, KeyLine, KeyView, MadeView, SecretLine, SecretState, SecretView,
-};
+use super::wire::{FieldChangeView, FunctionView, HistoryView, KeyLine, KeyView, MadeView, SecretLine, SecretState, SecretView};
 use crate::catalog::change::Made;
 use crate::key::history::{Entry, Subject};
 use crate::key::{Function, Instant, Key, KeyId, Secret};

@@ -2,16 +2,20 @@
 
 mod bad_input;
 mod bulk;
+mod configuration;
 mod copy;
 mod create_and_verify;
 mod daemon;
 mod delete_undelete;
+mod demo;
 mod edit_lists;
 mod every_verdict;
 mod functions;
+mod guides;
 mod history;
 mod import_export;
 mod limits;
+mod read_only;
 mod restart;
 mod revision;
 mod revoke;
