@@ -30,7 +30,11 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "store")]
 pub mod config;
+#[cfg(feature = "store")]
+pub mod daemon;
 pub mod digest;
+#[cfg(feature = "store")]
+pub mod flush;
 pub mod geo;
 pub mod index;
 pub mod key;
