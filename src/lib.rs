@@ -1,4 +1,25 @@
-//! doorward
+//! doorward verifies API keys for the web servers on its host. A web server hands over the key that a caller presented, and learns
+//! whether this key may call this function from this address now, and whose key it is.
+//!
+//! ```text
+//! web servers ─► verify_socket ─► verify ─► digest ─► index ─► geo, policy ─► usage ─► the answer
+//!                                                       ▲                       │
+//!                                            2. visible │                       │ in batches
+//! admins ─────► admin ─────────► catalog ───────────────┘                     flush
+//!                                   │ 1. durable                                │
+//!                                   └────────────────────► store ◄──────────────┘
+//! ```
+//!
+//! The rooms, from the top down. Each knows only rooms below its own line; `tests/house.rs` holds every edge, and `docs/architecture.md` draws them.
+//!
+//! - `daemon` starts and stops everything, in order; `cli` is the command.
+//! - [`verify_socket`] reads frames and writes answers; `admin` speaks HTTP and JSON; `flush` carries counts into the store.
+//! - [`verify`] is the hot path, on one screen: no lock, no disk, no allocation. `catalog` is the one writer: durable, then visible. [`client`] asks over the verify socket.
+//! - [`protocol`], [`digest`], [`index`], [`policy`], [`usage`], `store` and [`geo`] do not know each other. `store` alone names RocksDB.
+//! - [`key`] has the nouns and their limits. `config`, `systemd` and [`clock`] are leaves.
+//!
+//! Without the default feature `store` all that needs RocksDB is left out (it is not linked above): web servers that use the [`client`] do that, and fuzzers.
+
 #[cfg(feature = "store")]
 pub mod admin;
 #[cfg(feature = "store")]
@@ -9,7 +30,11 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "store")]
 pub mod config;
+#[cfg(feature = "store")]
+pub mod daemon;
 pub mod digest;
+#[cfg(feature = "store")]
+pub mod flush;
 pub mod geo;
 pub mod index;
 pub mod key;
@@ -22,3 +47,8 @@ pub mod systemd;
 pub mod usage;
 pub mod verify;
 pub mod verify_socket;
+
+/// Runs the examples of the README as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -12,7 +12,7 @@ use doorward::key::{Country, CountryOf, Instant, Settings, UnknownCountry, reads
 /// Where the sample of real client addresses is.
 const ACCESS_LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/demo/access.log");
 /// The country database that ships with the project, cut to the addresses of that sample.
-pub const COUNTRY_DB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/country/flat.mmdb");
+pub(crate) const COUNTRY_DB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/country/flat.mmdb");
 
 const SEED: u64 = 0x6f6f_7277_6172_6421;
 const SERVICES: u64 = 8;
@@ -28,15 +28,15 @@ const FUTURE: i64 = 4_102_444_800_000;
 const DAY: i64 = 86_400_000;
 
 /// So many keys, and the addresses that their callers have.
-pub struct Population {
+pub(crate) struct Population {
     keys: u64,
     places: Vec<(IpAddr, Country)>,
 }
 
 /// One key.
-pub struct Drawn {
-    pub token: Vec<u8>,
-    pub settings: Settings,
+pub(crate) struct Drawn {
+    pub(crate) token: Vec<u8>,
+    pub(crate) settings: Settings,
     /// A caller from there passes the networks and countries.
     home: IpAddr,
     /// A function that the key may call.
@@ -48,24 +48,24 @@ pub struct Drawn {
 }
 
 /// One request.
-pub struct Asked {
-    pub token: Vec<u8>,
-    pub function: String,
-    pub address: Option<IpAddr>,
+pub(crate) struct Asked {
+    pub(crate) token: Vec<u8>,
+    pub(crate) function: String,
+    pub(crate) address: Option<IpAddr>,
     /// What the verdict must be.
-    pub passes: bool,
+    pub(crate) passes: bool,
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 'Fast splittable pseudorandom number generators', 2014).
 #[derive(Clone)]
-pub struct Draw(u64);
+pub(crate) struct Draw(u64);
 
 impl Draw {
-    pub fn new(stream: u64) -> Draw {
+    pub(crate) fn new(stream: u64) -> Draw {
         Draw(SEED ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -79,7 +79,7 @@ impl Draw {
 
 impl Population {
     /// Draws callers' addresses from those that `country_db` places.
-    pub fn new(keys: u64, country_db: &Path) -> Population {
+    pub(crate) fn new(keys: u64, country_db: &Path) -> Population {
         let geo = Geo::without_database();
         geo.load(country_db).expect("a country database");
         let log = std::fs::read_to_string(ACCESS_LOG).expect("the sample of an access log");
@@ -96,12 +96,12 @@ impl Population {
     }
 
     /// Every function to register, and whether it is restricted.
-    pub fn functions() -> impl Iterator<Item = (String, bool)> {
+    pub(crate) fn functions() -> impl Iterator<Item = (String, bool)> {
         (0..SERVICES).flat_map(|service| (0..CALLS).map(move |number| (call(service, number), number == RESTRICTED_CALL)))
     }
 
     /// The key of a number.
-    pub fn key(&self, number: u64) -> Drawn {
+    pub(crate) fn key(&self, number: u64) -> Drawn {
         let mut draw = Draw::new(number);
         let account = format!("account-{:07}", number / KEYS_OF_AN_ACCOUNT);
         let mut settings = Settings::new(&account, &format!("key-{}", number % KEYS_OF_AN_ACCOUNT));
@@ -116,7 +116,7 @@ impl Population {
     }
 
     /// A request with the token of a key drawn uniformly, or (3 in 100) with one that no key has.
-    pub fn request(&self, draw: &mut Draw) -> Asked {
+    pub(crate) fn request(&self, draw: &mut Draw) -> Asked {
         let key = self.key(draw.below(self.keys));
         let wrong = draw.below(100);
         let asked = Asked { token: key.token, function: key.call, address: Some(key.home), passes: key.stands };

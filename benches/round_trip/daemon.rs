@@ -74,7 +74,8 @@ impl Daemon {
     /// Registers the functions, writes the keys to a file, and imports it. Returns how long the import alone took.
     pub(crate) fn import(&self, population: &Population, keys: u64, file: &Path) -> Duration {
         for (name, restricted) in Population::functions() {
-            self.command(if restricted { &["functions", "add", &name, "--restricted"] } else { &["functions", "add", &name] }[..].as_ref());
+            let arguments = ["functions", "add", &name, "--restricted"];
+            self.command(if restricted { &arguments } else { &arguments[..3] });
         }
         write_keys(population, keys, file);
         let begun = Instant::now();
@@ -112,7 +113,8 @@ fn write_keys(population: &Population, keys: u64, file: &Path) {
         let drawn = population.key(number);
         let sha256 = token_sha256(&drawn.token).iter().map(|byte| format!("{byte:02x}")).collect();
         let line = KeyLine { id: None, settings: drawn.settings, token: None, token_sha256: Some(sha256), secrets: None };
-        serde_json::to_writer(&mut out, &line).and_then(|()| out.write_all(b"\n").map_err(Into::into)).expect("room for the keys");
+        serde_json::to_writer(&mut out, &line).expect("room for the keys");
+        out.write_all(b"\n").expect("room for the keys");
     }
     out.flush().expect("room for the keys");
 }

@@ -95,7 +95,7 @@ impl Report {
             },
             "store_bytes": self.store_bytes,
             "rounds": self.round_trips.doorward.len(),
-            "one_at_a_time": QUANTILES.map(|(name, quantile)| (name, at(quantile))).into_iter().collect::<serde_json::Map<_, _>>(),
+            "one_at_a_time": QUANTILES.map(|(name, quantile)| (name.to_owned(), at(quantile))).into_iter().collect::<serde_json::Map<_, _>>(),
             "pipelined_per_s": { "doorward": self.doorward_per_s.json(), "echo": self.echo_per_s.json() },
         })
     }

@@ -7,9 +7,6 @@ use super::problem::Failure;
 use super::routes::ReadProblems;
 use super::wire::{CountryDbStatus, FunctionCounts, KeyCounts, StatusView, StoreStatus};
 
-/// A flush that failed is late when it has not been made good for so long, and ten of its intervals.
-const LATE_MS: i64 = 10_000;
-
 /// Whether all is well, and the figures that say so.
 #[utoipa::path(
     get, path = "/v1/status", operation_id = "get_status", tag = "daemon",
@@ -39,10 +36,8 @@ pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
             "RocksDB met with {background_errors} errors in the background: look at the disk and at LOG in the store's directory"
         ));
     }
-    let waited = ask.now().since(flush.last_at.unwrap_or(state.started_at));
-    if flush.failures > 0 && waited.0 > LATE_MS + 10 * i64::try_from(flush.interval_ms).unwrap_or(i64::MAX / 20) {
-        problems.push(format!("no flush of usage has ended well for {waited}; the counts are kept in memory"));
-    }
+    problems
+        .extend(flush.failing.as_ref().map(|reason| format!("the last flush of usage failed, its counts are kept in memory: {reason}")));
     if flush.lost > 0 {
         problems.push(format!("{} verifies found no room in the counters and were not counted", flush.lost));
     }

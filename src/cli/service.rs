@@ -6,7 +6,7 @@ use super::args::service::{CheckConfig, Completions, Man, Serve};
 use super::args::{Cli, Everywhere};
 use super::exit::{Exit, Failure};
 use super::screen::{Screen, print};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::daemon::{self, ServeError, ServeOptions};
 
 /// `serve`
@@ -44,7 +44,10 @@ fn exit_of(error: &ServeError) -> Exit {
 pub(crate) fn check_config(screen: &Screen, arguments: &CheckConfig) -> Result<Exit, Failure> {
     let file = arguments.file.as_ref().or(arguments.config.as_ref());
     let file = file.ok_or_else(|| Failure::usage("check-config: which file?"))?;
-    Config::load(file).map_err(|error| Failure::new(Exit::Config, "config", "the configuration is wrong", error.to_string()))?;
+    Config::load(file).map_err(|error| match &error {
+        ConfigError::Read { path, source } => Failure::file("read", path, source),
+        _ => Failure::new(Exit::Config, "config", "the configuration is wrong", error.to_string()),
+    })?;
     let document = serde_json::json!({ "file": file, "ok": true });
     screen.show(&document, || format!("{}: ok\n", file.display()))?;
     Ok(Exit::Ok)

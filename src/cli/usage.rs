@@ -131,7 +131,7 @@ fn bar(count: u64, most: u64, room: usize) -> String {
     }
     let eighths = ((count as f64 / most as f64 * room as f64 * 8.0) as usize).max(1);
     let mut bar = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8]);
     }
     bar

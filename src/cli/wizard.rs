@@ -18,9 +18,9 @@ const FUNCTIONS_SHOWN: usize = 500;
 pub(crate) fn complete(admin: &Admin, given: Create) -> Result<Create, Failure> {
     let catalog: FunctionList = admin.get("/v1/functions")?;
     cliclack::intro("A new key").map_err(|error| interrupted(&error))?;
-    let answered = questions(admin, &catalog, given).map_err(|failure| {
+    let answered = questions(admin, &catalog, given).inspect_err(|_| {
+        // The failure itself is told anyway.
         let _ = cliclack::outro_cancel("Nothing was created");
-        failure
     })?;
     summary(&answered).map_err(|error| interrupted(&error))?;
     match ask::confirm(false, "Create this key?") {

@@ -9,6 +9,8 @@ mod keys;
 mod meta;
 mod options;
 mod record;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod witness;
 

@@ -140,9 +140,14 @@ impl Usage {
     /// Waits for the time given, or until a table is so full that a drain should come early, or until the thread is unparked otherwise.
     pub fn wait(&self, time: Duration) {
         *self.waiter.lock() = Some(thread::current());
-        if !self.crowded.load(Ordering::Acquire) {
+        if !self.is_crowded() {
             thread::park_timeout(time);
         }
+    }
+
+    /// Whether a table is so full that a drain should come early.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Acquire)
     }
 
     /// The one system call on the path, once for each time that a table fills.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bulk;
+mod configuration;
 mod copy;
 mod create_and_verify;
 mod daemon;
@@ -14,6 +15,7 @@ mod guides;
 mod history;
 mod import_export;
 mod limits;
+mod read_only;
 mod restart;
 mod revision;
 mod revoke;

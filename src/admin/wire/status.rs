@@ -132,6 +132,8 @@ pub struct FlushStatus {
     pub last_rows: u64,
     /// Flushes that failed since the start; their counts are kept for the next.
     pub failures: u64,
+    /// Why the last one failed, if it did.
+    pub failing: Option<String>,
     /// Verifies whose function was folded into `(other)`, because the counters were full.
     pub folded: u64,
     /// Verifies that found no room at all and were not counted.

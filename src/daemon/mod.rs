@@ -1,0 +1,244 @@
+//! The composition root: what starts in which order, what a reload changes, and what stops in which order.
+
+mod directory;
+mod identity;
+mod log;
+mod pepper;
+mod process;
+mod reload;
+mod status;
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use crate::admin::{self, Access, AdminState};
+use crate::catalog::{Catalog, CatalogError, CatalogOptions};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::flush::Flush;
+use crate::geo::{Geo, GeoError};
+use crate::index::Index;
+use crate::key::Instant;
+use crate::store::{Store, StoreError, StoreOptions};
+use crate::systemd;
+use crate::usage::Usage;
+use crate::verify::Door;
+use crate::verify_socket::VerifySocket;
+
+use directory::{DirectoryError, Locked};
+use pepper::PepperError;
+use reload::{Reload, Troubles};
+
+/// The verify socket's name in the run directory.
+pub const VERIFY_SOCKET: &str = "verify.sock";
+/// The admin socket's name in the run directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
+/// How long connections may take to collect their answers when the daemon stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where `serve` takes its configuration from.
+#[derive(Debug, Clone)]
+pub enum ServeOptions {
+    /// A file.
+    Config(PathBuf),
+    /// Directories, and the defaults for all else.
+    Directories {
+        /// Keys, history and usage.
+        data_dir: PathBuf,
+        /// Sockets.
+        run_dir: PathBuf,
+        /// The country database.
+        country_db: Option<PathBuf>,
+    },
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A user or group of the configuration.
+    #[error("{key}: there is no {what} '{name}' on this system")]
+    Identity {
+        /// The configuration's key.
+        key: &'static str,
+        /// User or group.
+        what: &'static str,
+        /// As configured.
+        name: String,
+    },
+    /// A directory or a socket.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The pepper.
+    #[error(transparent)]
+    Pepper(#[from] PepperError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Loading the keys.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The country database.
+    #[error(transparent)]
+    Geo(#[from] GeoError),
+    /// The kernel refuses a thread, a signal handler or a socket.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It could not start; then nothing was left behind but directories.
+pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let config = match &options {
+        ServeOptions::Config(file) => Config::load(file)?,
+        ServeOptions::Directories { data_dir, run_dir, country_db } => Config::for_directories(data_dir, run_dir, country_db.as_deref())?,
+    };
+    log::start(&config.log);
+    process::harden();
+    // Before any other thread is there, so that every one of them leaves the signals to the one that waits for them.
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| ServeError::System("signal handlers", error))?;
+    let running = Running::start(&config)?;
+    let mut reload = Reload::new(options, config, &running);
+    let summary = running.summary();
+    info!(keys = running.catalog.counts().keys, "ready");
+    systemd::ready(&summary);
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            systemd::reloading();
+            reload.run();
+            systemd::ready(&summary);
+        } else {
+            info!(signal, "stopping");
+            systemd::stopping();
+            break;
+        }
+    }
+    running.stop();
+    info!("stopped");
+    Ok(())
+}
+
+/// Everything that runs, in the order in which it was started.
+struct Running {
+    data: Locked,
+    run: Locked,
+    door: Arc<Door>,
+    catalog: Arc<Catalog>,
+    flush: Arc<Flush>,
+    verify_socket: VerifySocket,
+    admin: AdminThread,
+    access: Arc<RwLock<Access>>,
+    troubles: Troubles,
+}
+
+/// The admin socket's thread, with its runtime.
+struct AdminThread {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(config: &Config) -> Result<Running, ServeError> {
+        let data = Locked::open(&config.data_dir, 0o700)?;
+        let run = Locked::open(&config.run_dir, 0o755)?;
+        let access = Arc::new(RwLock::new(identity::access(&config.admin)?));
+        let verify_group = identity::group_of("verify.group", config.verify.group.as_deref())?;
+        let admin_group = identity::group_of("admin.group", config.admin.group.as_deref())?;
+        let store_path = config.data_dir.join("db");
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let peppers = pepper::load(&config.pepper_file, config.previous_pepper_file.as_deref(), &store_path, credentials.as_deref())?;
+
+        let geo = Arc::new(Geo::without_database());
+        if let Some(path) = &config.country_db {
+            geo.load(path)?;
+        }
+        let store = Store::open(&store_path, StoreOptions::default())?;
+        let clock = Arc::new(Clock::start(store.time_floor()?.unwrap_or(Instant(0))));
+        let index = Arc::new(Index::new());
+        index.set_strict(config.strict);
+        let options = CatalogOptions { token_prefix: config.token_prefix.clone(), undelete: config.undelete_for };
+        let now = {
+            let clock = Arc::clone(&clock);
+            move || clock.now()
+        };
+        let catalog = Arc::new(Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), now, options)?);
+        let usage = Arc::new(Usage::new());
+        let flush = Flush::start(Arc::clone(&usage), store, Arc::clone(&clock), config.flush_interval)
+            .map_err(|error| ServeError::System("the flush thread", error))?;
+        let flush = Arc::new(flush);
+
+        let door = Arc::new(Door { index, peppers, geo, usage });
+        let listener = run.bind(VERIFY_SOCKET, config.verify.mode, verify_group)?;
+        let verify_socket = VerifySocket::start(listener, Arc::clone(&door), Arc::clone(&clock), config.verify.max_connections)
+            .map_err(|error| ServeError::System("the verify socket's thread", error))?;
+        let troubles = Troubles::default();
+        let state = AdminState {
+            catalog: Arc::clone(&catalog),
+            door: Arc::clone(&door),
+            clock: Arc::clone(&clock),
+            access: Arc::clone(&access),
+            verify_status: status::verify(&verify_socket, &door, &flush),
+            flush_status: status::flush(&flush),
+            troubles: troubles.reader(),
+            started_at: clock.now(),
+        };
+        let admin = AdminThread::start(run.bind(ADMIN_SOCKET, config.admin.mode, admin_group)?, state)
+            .map_err(|error| ServeError::System("the admin socket's thread", error))?;
+        Ok(Running { data, run, door, catalog, flush, verify_socket, admin, access, troubles })
+    }
+
+    fn summary(&self) -> String {
+        format!("verifying {} secrets", self.door.index.secrets())
+    }
+
+    /// Takes no more requests, answers those that are there, then writes what was counted.
+    fn stop(self) {
+        let Running { data, run, catalog, flush, verify_socket, admin, .. } = self;
+        run.unlink(VERIFY_SOCKET);
+        run.unlink(ADMIN_SOCKET);
+        verify_socket.stop(STOP_PATIENCE);
+        admin.stop();
+        catalog.stop();
+        if let Err(error) = flush.stop() {
+            error!(%error, "what was counted since the last flush could not be written");
+        }
+        drop((run, data));
+    }
+}
+
+impl AdminThread {
+    fn start(listener: UnixListener, state: AdminState) -> io::Result<AdminThread> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            let shutdown = async { drop(stopped.await) };
+            if let Err(error) = runtime.block_on(admin::serve(listener, state, shutdown)) {
+                error!(%error, "the admin socket ended");
+            }
+        };
+        Ok(AdminThread { stop, thread: thread::Builder::new().name("admin".into()).spawn(serve)? })
+    }
+
+    fn stop(self) {
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            error!("the admin socket's thread had panicked");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! SIGHUP: the country database and the reloadable part of the configuration. What is invalid changes nothing, and is said.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tracing::{error, info, warn};
+
+use super::{Running, ServeOptions, identity};
+use crate::admin::Access;
+use crate::config::Config;
+use crate::verify::Door;
+
+/// What reloads need.
+pub(super) struct Reload {
+    options: ServeOptions,
+    config: Config,
+    door: Arc<Door>,
+    access: Arc<RwLock<Access>>,
+    troubles: Troubles,
+}
+
+/// What is wrong since the last reload, for `status`.
+#[derive(Clone, Default)]
+pub(super) struct Troubles(Arc<Mutex<Vec<String>>>);
+
+impl Troubles {
+    /// A way to read them.
+    pub(super) fn reader(&self) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+        let Troubles(troubles) = self.clone();
+        Arc::new(move || troubles.lock().clone())
+    }
+}
+
+impl Reload {
+    pub(super) fn new(options: ServeOptions, config: Config, running: &Running) -> Reload {
+        let (access, troubles) = (running.access.clone(), running.troubles.clone());
+        Reload { options, config, door: Arc::clone(&running.door), access, troubles }
+    }
+
+    /// Reads everything anew. Each part that is valid takes effect; one that is not keeps its old state.
+    pub(super) fn run(&mut self) {
+        let mut troubles = Vec::new();
+        if let Err(reason) = self.configuration() {
+            troubles.push(format!("the configuration was not reloaded, the old one stays: {reason}"));
+        }
+        if let Some(path) = &self.config.country_db
+            && let Err(reason) = self.door.geo.load(path)
+        {
+            troubles.push(format!("the country database was not reloaded, the old one stays: {reason}"));
+        }
+        troubles.iter().for_each(|trouble| error!("{trouble}"));
+        if troubles.is_empty() {
+            info!("reloaded");
+        }
+        *self.troubles.0.lock() = troubles;
+    }
+
+    fn configuration(&mut self) -> Result<(), String> {
+        let ServeOptions::Config(file) = &self.options else { return Ok(()) };
+        let new = Config::load(file).map_err(|error| error.to_string())?;
+        let (config, restart) = self.config.reload(new);
+        let access = identity::access(&config.admin).map_err(|error| error.to_string())?;
+        if !restart.is_empty() {
+            warn!(keys = restart.join(" "), "these keys of the configuration take effect at the next start");
+        }
+        if config.country_db.is_none() {
+            self.door.geo.unload();
+        }
+        *self.access.write() = access;
+        self.door.index.set_strict(config.strict);
+        self.config = config;
+        Ok(())
+    }
+}
