@@ -140,6 +140,7 @@ impl Failure {
         self
     }
 
+    /// The document, for tests to look at.
     #[cfg(test)]
     pub(super) fn problem(&self) -> &Problem {
         &self.0
