@@ -71,7 +71,7 @@ create() {
 
 step "1. The daemon, in a temporary folder"
 show "doorward serve --data-dir data --run-dir run --country-db testdata/country/flat.mmdb"
-doorward serve --data-dir "$scratch/data" --run-dir "$DOORWARD_RUN_DIR" --country-db testdata/country/flat.mmdb >"$scratch/daemon.log" 2>&1 &
+"$binary" serve --data-dir "$scratch/data" --run-dir "$DOORWARD_RUN_DIR" --country-db testdata/country/flat.mmdb >"$scratch/daemon.log" 2>&1 &
 daemon=$!
 for _ in $(seq 500); do
   if grep -qw ready "$scratch/daemon.log"; then break; fi
@@ -137,7 +137,7 @@ workers=()
 for n in $(seq "$connections"); do
   awk -v n="$n" -v of="$connections" 'NR % of == n % of' "$scratch/requests" >"$scratch/share.$n"
   show "doorward verify --jsonl --rate $rate --summary < share.$n > verdicts.$n &"
-  feed "$scratch/share.$n" | doorward verify --jsonl --rate "$rate" --summary >"$scratch/verdicts.$n" 2>"$scratch/summary.$n" &
+  feed "$scratch/share.$n" | "$binary" verify --jsonl --rate "$rate" --summary >"$scratch/verdicts.$n" 2>"$scratch/summary.$n" &
   workers+=($!)
 done
 

@@ -24,6 +24,8 @@ const WINDOW: u64 = 64;
 const LINE_BYTES: u64 = 16 * 1024;
 /// How long the daemon may take for an answer: it takes microseconds, so by then it hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest latency that the summary tells apart: an answer takes no longer than the timeout.
+const LONGEST_NS: u64 = 10_000_000_000;
 
 /// A verdict as scripts read it.
 #[derive(Debug, Serialize)]
@@ -147,7 +149,7 @@ struct Pipeline<'s, W: Write> {
 fn lines(socket: &Path, screen: &Screen, arguments: &Verify) -> Result<Exit, Failure> {
     let mut input = BufReader::with_capacity(64 * 1024, io::stdin());
     // Three figures are within the noise of any such measurement.
-    let latency_ns = Histogram::new(3).map_err(|error| Failure::software(error.to_string()))?;
+    let latency_ns = Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(|error| Failure::software(error.to_string()))?;
     let mut pipeline = Pipeline {
         socket,
         client: connect(socket)?,
