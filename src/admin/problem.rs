@@ -140,7 +140,7 @@ impl Failure {
         self
     }
 
-    /// The document.
+    #[cfg(test)]
     pub(super) fn problem(&self) -> &Problem {
         &self.0
     }

@@ -119,14 +119,16 @@ impl Index {
     /// # Errors
     /// Another key has one of the secrets; then nothing was changed.
     pub fn publish(&self, key: &Key) -> Result<(), Duplicate> {
-        let _one_at_a_time = self.publishing.lock();
         let guard = crossbeam_epoch::pin();
+        // Before the lock, so that a start compiles on several cores.
+        let rules = self.compile(key, &guard);
+        let _one_at_a_time = self.publishing.lock();
         for secret in &key.secrets {
             if let Some(other) = self.table.find(&secret.digest, &guard).filter(|fields| fields.id != key.id) {
                 return Err(Duplicate(other.id));
             }
         }
-        let rules = self.rules.intern(self.compile(key, &guard), &guard);
+        let rules = self.rules.intern(rules, &guard);
         let account = self.accounts.intern(key.settings.account.as_str().into(), &guard);
         for secret in &key.secrets {
             let standing = Standing {

@@ -95,7 +95,7 @@ impl Slot {
         self.0[4].store(u64::from(*version) << 48 | pack(standing.not_before), Ordering::Relaxed);
         self.0[6].store(flags << 48 | pack(standing.retires_at), Ordering::Relaxed);
         self.0[7].store(u64::from(*account) << 32 | u64::from(*rules), Ordering::Relaxed);
-        self.0[5].store((sequence + 2 & 0xffff) << 48 | pack(standing.expires_at), Ordering::Release);
+        self.0[5].store(((sequence + 2) & 0xffff) << 48 | pack(standing.expires_at), Ordering::Release);
     }
 }
 
