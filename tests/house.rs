@@ -100,6 +100,14 @@ fn a_planted_edge_is_caught() {
 }
 
 #[test]
+fn modules_of_tests_are_compiled_for_tests_only() {
+    for (_, path) in sources() {
+        let source = without_tests(&without_comments_and_strings(&read(&path)));
+        assert!(!source.contains("mod tests"), "{}: 'mod tests' without #[cfg(test)]", path.display());
+    }
+}
+
+#[test]
 fn only_the_store_names_rocksdb() {
     for (room, path) in sources() {
         let source = without_tests(&without_comments_and_strings(&read(&path)));
@@ -196,13 +204,15 @@ fn edges_of_the_sources() -> BTreeMap<(String, String), PathBuf> {
     edges
 }
 
-/// Each source file with its room: the first part of its path.
+/// Each source file with its room: the first part of its path. Modules named `tests` are left out; that they are only compiled for tests is a test of its own.
 fn sources() -> Vec<(String, PathBuf)> {
     let room = |path: &Path| {
         let relative = path.strip_prefix(root().join("src")).expect("a source").with_extension("");
         relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned()
     };
-    rust_files(&["src"]).into_iter().map(|path| (room(&path), path)).collect()
+    let folder = root().join("src");
+    let for_tests = |path: &Path| path.strip_prefix(&folder).is_ok_and(|path| path.with_extension("").iter().any(|part| part == "tests"));
+    rust_files(&["src"]).into_iter().filter(|path| !for_tests(path)).map(|path| (room(&path), path)).collect()
 }
 
 /// The rooms that a source names outside its tests: `crate::room`, `crate::{room, …}`, `doorward::room`, or `super` often enough.
