@@ -111,6 +111,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     };
     log::start(&config.log);
     process::harden();
+    process::allow_descriptors(config.verify.max_connections);
     // Before any other thread is there, so that every one of them leaves the signals to the one that waits for them.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| ServeError::System("signal handlers", error))?;
     let running = Running::start(&config)?;

@@ -3,13 +3,14 @@
 pub mod connection;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tracing::{debug, error, warn};
@@ -27,8 +28,10 @@ const LARGEST_BUFFER_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
 const STACK_BYTES: usize = 256 * 1024;
 /// A peer that does not take its answers for so long is cut off.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause after an accept that failed, as for want of descriptors: trying again at once would only spin.
+/// The pause after an accept that failed even so: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A lasting want of descriptors is logged this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The listening socket and its connections.
 pub struct VerifySocket {
@@ -116,7 +119,7 @@ impl VerifySocket {
             // The read side only: what has arrived is still read, and its answer written.
             let _ = stream.shutdown(Shutdown::Read);
         }
-        let deadline = std::time::Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         while !open.is_empty() {
             if self.shared.all_closed.wait_until(&mut open, deadline).timed_out() {
                 warn!(connections = open.len(), "connections that do not take their answers are cut off");
@@ -129,17 +132,28 @@ impl VerifySocket {
 
 impl Shared {
     fn accept(self: &Arc<Self>, listener: &UnixListener) {
+        // Given up for a moment where descriptors run out, so that whoever knocks then is told, and does not hang.
+        let mut spare = File::open("/dev/null").ok();
+        let mut complained_at: Option<Instant> = None;
         for number in 0.. {
-            match listener.accept() {
-                Ok((stream, _)) => self.open(number, stream),
-                Err(_) if self.stopping.load(Ordering::SeqCst) => return,
-                Err(error) => {
-                    warn!(%error, "a connection to the verify socket could not be accepted");
-                    thread::sleep(ACCEPT_PAUSE);
-                }
-            }
+            let accepted = listener.accept();
             if self.stopping.load(Ordering::SeqCst) {
                 return;
+            }
+            match accepted {
+                Ok((stream, _)) => self.open(number, stream),
+                Err(error) => {
+                    if complained_at.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
+                        complained_at = Some(Instant::now());
+                        warn!(%error, "connections to the verify socket cannot be accepted");
+                    }
+                    drop(spare.take());
+                    match listener.accept() {
+                        Ok((stream, _)) => self.turn_away(&stream, "the server has no descriptor for this connection"),
+                        Err(_) => thread::sleep(ACCEPT_PAUSE),
+                    }
+                    spare = File::open("/dev/null").ok();
+                }
             }
         }
     }
