@@ -148,11 +148,19 @@ impl Shared {
                         warn!(%error, "connections to the verify socket cannot be accepted");
                     }
                     drop(spare.take());
+                    // This waits for whoever knocks next; by then there may be descriptors again, the spare one among them.
                     match listener.accept() {
-                        Ok((stream, _)) => self.turn_away(&stream, "the server has no descriptor for this connection"),
+                        Ok((stream, _)) => {
+                            spare = File::open("/dev/null").ok();
+                            if spare.is_some() {
+                                self.open(number, stream);
+                            } else {
+                                self.turn_away(&stream, "the server has no descriptor for this connection");
+                            }
+                        }
                         Err(_) => thread::sleep(ACCEPT_PAUSE),
                     }
-                    spare = File::open("/dev/null").ok();
+                    spare = spare.or_else(|| File::open("/dev/null").ok());
                 }
             }
         }
