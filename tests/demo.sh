@@ -71,7 +71,7 @@ create() {
 
 step "1. The daemon, in a temporary folder"
 show "doorward serve --data-dir data --run-dir run --country-db testdata/country/flat.mmdb"
-doorward serve --data-dir "$scratch/data" --run-dir "$DOORWARD_RUN_DIR" --country-db testdata/country/flat.mmdb >"$scratch/daemon.log" 2>&1 &
+"$binary" serve --data-dir "$scratch/data" --run-dir "$DOORWARD_RUN_DIR" --country-db testdata/country/flat.mmdb >"$scratch/daemon.log" 2>&1 &
 daemon=$!
 for _ in $(seq 500); do
   if grep -qw ready "$scratch/daemon.log"; then break; fi
@@ -137,7 +137,7 @@ workers=()
 for n in $(seq "$connections"); do
   awk -v n="$n" -v of="$connections" 'NR % of == n % of' "$scratch/requests" >"$scratch/share.$n"
   show "doorward verify --jsonl --rate $rate --summary < share.$n > verdicts.$n &"
-  feed "$scratch/share.$n" | doorward verify --jsonl --rate "$rate" --summary >"$scratch/verdicts.$n" 2>"$scratch/summary.$n" &
+  feed "$scratch/share.$n" | "$binary" verify --jsonl --rate "$rate" --summary >"$scratch/verdicts.$n" 2>"$scratch/summary.$n" &
   workers+=($!)
 done
 
@@ -165,8 +165,7 @@ sleep 1.2
 step "9. Is all well?"
 run status
 step "10. Who called what, and from where"
-run usage --by function,verdict
-run usage --by country
+run usage
 step "11. The latest denials, with their reasons"
 run denials --limit 8
 step "12. Who still uses the old secret of nordwind/website?"
@@ -180,7 +179,7 @@ answered=$(cat "$scratch"/verdicts.* | wc -l)
 requests=$(wc -l <"$scratch/requests")
 [ "$answered" -eq "$requests" ] || { echo "only $answered of $requests requests were answered" >&2; exit 1; }
 for verdict in ok revoked expired address_denied country_denied function_denied function_restricted function_unknown; do
-  cat "$scratch"/verdicts.* | grep -q "\"$verdict\"" || { echo "no request got the verdict $verdict" >&2; exit 1; }
+  grep -q "\"$verdict\"" "$scratch"/verdicts.* || { echo "no request got the verdict $verdict" >&2; exit 1; }
 done
 
 step "RESULT: $answered requests were answered, each as its key allows. The temporary folder is removed."

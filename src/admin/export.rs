@@ -52,26 +52,23 @@ pub(super) async fn export(ask: Ask, Asked(query): Asked<ExportQuery>) -> Result
     // One page ahead of the peer.
     let (pages, body) = mpsc::channel(1);
     tokio::spawn(produce(ask, query.digests, pages));
-    Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::new(Pages(body))).into_response())
+    Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::new(Pages { pages: body, ended: false })).into_response())
 }
 
-async fn produce(ask: Ask, digests: bool, pages: mpsc::Sender<Result<Bytes, String>>) {
+/// Sends pages, and `None` behind the last. Without that the body breaks off, which is how HTTP says that this is not all: the status is
+/// sent long before.
+async fn produce(ask: Ask, digests: bool, pages: mpsc::Sender<Option<Bytes>>) {
     let mut after = None;
     loop {
-        let page = match ask.read(move |store| read_page(store, after, digests)).await {
-            Ok(page) => page,
-            Err(failure) => {
-                // The status is sent already; breaking off is how HTTP says that this is not all.
-                let _ = pages.send(Err(failure.problem().detail.clone())).await;
-                return;
-            }
-        };
-        after = page.last;
-        let sent = pages.send_timeout(Ok(page.lines), READ_TIME).await;
+        let Ok(page) = ask.read(move |store| read_page(store, after, digests)).await else { return };
+        let sent = pages.send_timeout(Some(page.lines), READ_TIME).await;
         if sent.is_err() {
             return warn!(uid = ask.peer.uid, "admin socket: an export was given up, since nobody reads it");
         }
+        after = page.last;
         if after.is_none() {
+            // Whoever hung up by now does not miss it.
+            let _ = pages.send_timeout(None, READ_TIME).await;
             return;
         }
     }
@@ -101,13 +98,47 @@ fn read_page(store: &Store, after: Option<KeyId>, digests: bool) -> Result<Page,
 }
 
 /// A body of pages.
-struct Pages(mpsc::Receiver<Result<Bytes, String>>);
+struct Pages {
+    pages: mpsc::Receiver<Option<Bytes>>,
+    ended: bool,
+}
 
 impl HttpBody for Pages {
     type Data = Bytes;
-    type Error = String;
+    type Error = &'static str;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
-        self.0.poll_recv(context).map(|page| page.map(|page| page.map(Frame::data)))
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.pages.poll_recv(context).map(|page| match page {
+            Some(Some(lines)) => Some(Ok(Frame::data(lines))),
+            Some(None) => {
+                self.ended = true;
+                None
+            }
+            None => Some(Err("the export broke off")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// A body that ended like a whole one when its maker gave up would pass for a backup.
+    #[tokio::test]
+    async fn an_export_that_is_given_up_is_not_a_whole_one() {
+        for whole in [true, false] {
+            let (sender, pages) = mpsc::channel(2);
+            sender.send(Some(Bytes::from_static(b"line\n"))).await.unwrap();
+            if whole {
+                sender.send(None).await.unwrap();
+            }
+            drop(sender);
+            assert_eq!(Pages { pages, ended: false }.collect().await.is_ok(), whole);
+        }
     }
 }

@@ -16,6 +16,8 @@ mod problem;
 mod routes;
 mod server;
 mod status;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod usage;
 mod view;

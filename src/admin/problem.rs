@@ -140,7 +140,8 @@ impl Failure {
         self
     }
 
-    /// The document.
+    /// The document, for tests to look at.
+    #[cfg(test)]
     pub(super) fn problem(&self) -> &Problem {
         &self.0
     }

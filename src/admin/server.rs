@@ -197,3 +197,15 @@ async fn route(router: Router, request: Request) -> Response {
         Err(never) => match never {},
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let router = Router::new().route("/", axum::routing::get(async || -> &'static str { panic!("planted") }));
+        let request = Request::builder().uri("/").body(axum::body::Body::empty()).unwrap();
+        assert_eq!(answer(router, request).await.status(), 500);
+    }
+}

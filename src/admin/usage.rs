@@ -217,7 +217,7 @@ impl Sums {
             let detail = format!("by: the report would have more than {ROWS} rows; ask for fewer dimensions, a shorter time, or one key");
             return Err(Failure::new(Word::Limit, detail).with_field("by"));
         }
-        if self.counted % 4_096 == 0 && self.begun.elapsed() > COUNT_TIME {
+        if self.counted.is_multiple_of(4_096) && self.begun.elapsed() > COUNT_TIME {
             let detail = format!("since: counting took more than {} s; ask for a shorter time, or one key", COUNT_TIME.as_secs());
             return Err(Failure::new(Word::Limit, detail).with_field("since"));
         }

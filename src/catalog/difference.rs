@@ -3,9 +3,12 @@ use serde::Serialize;
 use crate::key::history::FieldChange;
 use crate::key::{Function, Key, Secret, Settings};
 
+/// Fields that a new key usually has.
+const FIELDS: usize = 8;
+
 /// What changed between two states of a key, field by field. Of a new key: all that is not what a key has by default.
 pub(super) fn of_key(before: Option<&Key>, after: &Key) -> Vec<FieldChange> {
-    let mut fields = Fields(Vec::new());
+    let mut fields = Fields(Vec::with_capacity(FIELDS));
     of_settings(&mut fields, before.map(|key| &key.settings), &after.settings);
     for (i, secret) in after.secrets.iter().enumerate() {
         of_secret(&mut fields, before.and_then(|key| key.secrets.get(i)), secret);

@@ -10,7 +10,8 @@ use crate::store::Remembered;
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) keys: AHashMap<KeyId, DraftKey>,
-    pub(super) names: AHashMap<(String, String), Option<KeyId>>,
+    /// By `draft_name`: who has the name now, if anyone.
+    pub(super) names: AHashMap<String, Option<KeyId>>,
     pub(super) digests: AHashMap<[u8; 32], KeyId>,
     pub(super) functions: AHashMap<FunctionName, DraftFunction>,
     pub(super) requests: AHashMap<String, Remembered>,
@@ -37,6 +38,11 @@ pub(super) struct DraftEntry {
     pub(super) action: Action,
     pub(super) subject: Subject,
     pub(super) changes: Vec<FieldChange>,
+}
+
+/// An account and a name as one text: neither holds a control character, so a zero separates them.
+pub(super) fn draft_name(account: &str, name: &str) -> String {
+    [account, "\0", name].concat()
 }
 
 impl Draft {

@@ -7,23 +7,23 @@ use crate::key::limits::{self, check_count};
 use crate::key::{Key, KeyId, Secret, Token, weakness};
 
 impl Step<'_> {
-    pub(super) fn import(&mut self, keys: &[ImportedKey]) -> Result<Reply, ChangeError> {
+    pub(super) fn import(&mut self, keys: Vec<ImportedKey>) -> Result<Reply, ChangeError> {
         check_count("keys", keys.len(), limits::IMPORT_KEYS)?;
         let mut made = Vec::with_capacity(keys.len());
-        for (position, key) in keys.iter().enumerate() {
+        for (position, key) in keys.into_iter().enumerate() {
             let one = self.import_key(key);
             made.push(one.map_err(|cause| ChangeError::Import { position, cause: Box::new(cause) })?);
         }
         Ok(Reply::Imported(made))
     }
 
-    fn import_key(&mut self, imported: &ImportedKey) -> Result<Made, ChangeError> {
-        let mut settings = imported.settings.clone();
+    fn import_key(&mut self, imported: ImportedKey) -> Result<Made, ChangeError> {
+        let ImportedKey { id: wanted, mut settings, secrets, allow_weak } = imported;
         settings.normalize()?;
         self.check_grants(&settings.grants)?;
-        let (secrets, token) = self.import_secrets(imported)?;
-        let id = imported.id.unwrap_or_else(KeyId::generate);
-        if imported.id.is_some() && (id == KeyId::NONE || self.key(id)?.is_some()) {
+        let (secrets, token) = self.import_secrets(secrets, allow_weak)?;
+        let id = wanted.unwrap_or_else(KeyId::generate);
+        if wanted.is_some() && (id == KeyId::NONE || self.key(id)?.is_some()) {
             return Err(ChangeError::IdTaken(id));
         }
         let created_at = secrets[0].created_at;
@@ -40,22 +40,22 @@ impl Step<'_> {
     }
 
     /// At least one secret; and the token, if it was made here.
-    fn import_secrets(&self, imported: &ImportedKey) -> Result<(Vec<Secret>, Option<Token>), ChangeError> {
-        match &imported.secrets {
+    fn import_secrets(&self, secrets: ImportedSecrets, allow_weak: bool) -> Result<(Vec<Secret>, Option<Token>), ChangeError> {
+        match secrets {
             ImportedSecrets::Token(token) => {
-                if let Some(reason) = weakness(token.expose()).filter(|_| !imported.allow_weak) {
+                if let Some(reason) = weakness(token.expose()).filter(|_| !allow_weak) {
                     return Err(ChangeError::WeakToken(reason));
                 }
                 Ok((vec![self.imported_secret(&token_sha256(token.expose()))?], None))
             }
-            ImportedSecrets::TokenSha256(sha256) => Ok((vec![self.imported_secret(sha256)?], None)),
+            ImportedSecrets::TokenSha256(sha256) => Ok((vec![self.imported_secret(&sha256)?], None)),
             ImportedSecrets::Generate => {
                 let (secret, token) = self.make_secret(1)?;
                 Ok((vec![secret], Some(token)))
             }
             ImportedSecrets::Secrets(secrets) => {
-                self.check_secrets(secrets)?;
-                Ok((secrets.clone(), None))
+                self.check_secrets(&secrets)?;
+                Ok((secrets, None))
             }
         }
     }

@@ -1,7 +1,7 @@
 use super::CatalogOptions;
 use super::change::{Change, Reply, Request, Selection, Target};
 use super::difference;
-use super::draft::{Draft, DraftEntry, DraftFunction, DraftKey};
+use super::draft::{Draft, DraftEntry, DraftFunction, DraftKey, draft_name};
 use super::error::ChangeError;
 use super::registry::Registry;
 use crate::digest::Peppers;
@@ -30,15 +30,16 @@ pub(super) struct Step<'a> {
 }
 
 /// Makes one change on top of what was drafted `earlier`: the answer, and what it drafts itself.
-pub(super) fn make(ground: &Ground, earlier: &Draft, request: &Request) -> Result<(Reply, Draft), ChangeError> {
+/// Imported keys are taken out of the request.
+pub(super) fn make(ground: &Ground, earlier: &Draft, request: &mut Request) -> Result<(Reply, Draft), ChangeError> {
     check_actor(&request.actor)?;
     let mut step = Step { ground, actor: &request.actor, earlier, draft: Draft::default() };
-    let reply = step.dispatch(&request.change)?;
+    let reply = step.dispatch(&mut request.change)?;
     Ok((reply, step.draft))
 }
 
 impl Step<'_> {
-    fn dispatch(&mut self, change: &Change) -> Result<Reply, ChangeError> {
+    fn dispatch(&mut self, change: &mut Change) -> Result<Reply, ChangeError> {
         match change {
             Change::Create { settings, request_id } => self.create(settings, request_id.as_deref()),
             Change::Copy { from, name, account } => self.copy(from, name, account.as_deref()),
@@ -49,7 +50,7 @@ impl Step<'_> {
             Change::Revoke { key, revision, version } => self.revoke(key, *revision, *version),
             Change::Delete { key, revision } => self.delete(key, *revision),
             Change::Undelete { key, revision } => self.undelete(key, *revision),
-            Change::Import { keys } => self.import(keys),
+            Change::Import { keys } => self.import(std::mem::take(keys)),
             Change::FunctionAdd { name, restricted } => self.add_function(name, *restricted),
             Change::FunctionRestrict { name, restricted } => self.restrict_function(name, *restricted),
             Change::FunctionRemove { name, with_grants } => self.remove_function(name, *with_grants),
@@ -70,7 +71,7 @@ impl Step<'_> {
 
     /// The key of this name that is not deleted.
     pub(super) fn find(&self, account: &str, name: &str) -> Result<Option<KeyId>, ChangeError> {
-        let wanted = (account.to_owned(), name.to_owned());
+        let wanted = draft_name(account, name);
         match self.draft.names.get(&wanted).or_else(|| self.earlier.names.get(&wanted)) {
             Some(found) => Ok(*found),
             None => Ok(self.ground.store.find(account, name)?),
@@ -144,7 +145,7 @@ impl Step<'_> {
         after.revision = before.as_ref().map_or(1, |key| key.revision + 1);
         let changes = difference::of_key(before.as_ref(), &after);
         self.enter(action, Subject::Key(after.id), changes);
-        let live_name = |key: &Key| key.deleted_at.is_none().then(|| (key.settings.account.clone(), key.settings.name.clone()));
+        let live_name = |key: &Key| key.deleted_at.is_none().then(|| draft_name(&key.settings.account, &key.settings.name));
         let (name_before, name_after) = (before.as_ref().and_then(live_name), live_name(&after));
         if name_before != name_after {
             if let Some(name) = name_before {

@@ -22,6 +22,8 @@ use crate::store::{Head, Store, StoreError};
 const WRITE_CHANGES: usize = 256;
 /// Keys of imports that one write takes at most: together with the changes it bounds the memory of a write.
 const WRITE_IMPORTED: usize = 4 * limits::IMPORT_KEYS;
+/// About what a change takes in a write: its entry, its key and their rows. A write that need not grow is not copied.
+const ENTRY_BYTES: usize = 1024;
 /// How often request ids that are too old are forgotten.
 const SWEEP_MS: i64 = 86_400_000;
 
@@ -71,15 +73,15 @@ impl Writer {
     }
 
     /// Makes all these changes with one synchronous write, publishes them, then answers.
-    fn write(&mut self, jobs: Vec<Job>) {
+    fn write(&mut self, mut jobs: Vec<Job>) {
         if self.shared.refusing.lock().is_some() {
             return self.refuse(jobs);
         }
         let mut draft = Draft::default();
         let mut replies = Vec::with_capacity(jobs.len());
-        for job in &jobs {
+        for job in &mut jobs {
             // A change is taken over whole, or leaves nothing behind.
-            replies.push(self.make(&draft, &job.request).map(|(reply, step)| {
+            replies.push(self.make(&draft, &mut job.request).map(|(reply, step)| {
                 draft.absorb(step);
                 reply
             }));
@@ -99,7 +101,7 @@ impl Writer {
         }
     }
 
-    fn make(&self, earlier: &Draft, request: &Request) -> Result<(Reply, Draft), ChangeError> {
+    fn make(&self, earlier: &Draft, request: &mut Request) -> Result<(Reply, Draft), ChangeError> {
         let options = self.shared.options.lock().clone();
         let ground = Ground {
             store: &self.store,
@@ -113,7 +115,7 @@ impl Writer {
     }
 
     fn commit(&self, draft: &mut Draft) -> Result<Head, StoreError> {
-        let mut changes = self.store.changes();
+        let mut changes = self.store.changes(draft.entries.len() * ENTRY_BYTES);
         let mut head = self.head;
         for drafted in draft.entries.drain(..) {
             let mut entry = Entry {
@@ -181,14 +183,14 @@ impl Writer {
     /// Answers changes while the disk cannot be trusted. What shuts a door still does, in memory; all else is refused.
     fn refuse(&mut self, jobs: Vec<Job>) {
         let reason = self.shared.refusing.lock().clone().unwrap_or_default();
-        for job in jobs {
+        for mut job in jobs {
             let reply =
-                if shuts(&job.request.change) { self.shut(&job.request, &reason) } else { Err(ChangeError::Refusing(reason.clone())) };
+                if shuts(&job.request.change) { self.shut(&mut job.request, &reason) } else { Err(ChangeError::Refusing(reason.clone())) };
             let _ = job.reply.send(reply);
         }
     }
 
-    fn shut(&mut self, request: &Request, reason: &str) -> Result<Reply, ChangeError> {
+    fn shut(&mut self, request: &mut Request, reason: &str) -> Result<Reply, ChangeError> {
         let (reply, mut step) = self.make(&self.emergency, request)?;
         for (id, drafted) in &step.keys {
             let before = self.emergency.keys.get(id).map(|known| &known.now);

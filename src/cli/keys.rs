@@ -61,8 +61,8 @@ fn instant(moment: Moment, now: Instant) -> Option<Instant> {
 /// `list`
 pub(crate) fn list(admin: &Admin, screen: &Screen, arguments: &List) -> Result<Exit, Failure> {
     let mut page = page(admin, arguments, arguments.after.clone())?;
-    while let (true, Some(next)) = (arguments.all, page.next.take()) {
-        let more = self::page(admin, arguments, Some(next))?;
+    while arguments.all && page.next.is_some() {
+        let more = self::page(admin, arguments, page.next.take())?;
         page.keys.extend(more.keys);
         page.next = more.next;
     }

@@ -63,7 +63,7 @@ fn text(screen: &Screen, status: &StatusView) -> String {
         (
             "admin",
             format!(
-                "{} connections of {}; {} refused",
+                "{} of {} connections; {} requests refused",
                 number(status.admin.connections),
                 number(status.admin.max_connections),
                 number(status.admin.forbidden)

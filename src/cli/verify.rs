@@ -146,8 +146,7 @@ struct Pipeline<'s, W: Write> {
 /// `verify --jsonl`
 fn lines(socket: &Path, screen: &Screen, arguments: &Verify) -> Result<Exit, Failure> {
     let mut input = BufReader::with_capacity(64 * 1024, io::stdin());
-    // Three figures are within the noise of any such measurement.
-    let latency_ns = Histogram::new(3).map_err(|error| Failure::software(error.to_string()))?;
+    let latency_ns = latencies()?;
     let mut pipeline = Pipeline {
         socket,
         client: connect(socket)?,
@@ -169,6 +168,12 @@ fn lines(socket: &Path, screen: &Screen, arguments: &Verify) -> Result<Exit, Fai
         Err(Stop::Failed(failure)) => Err(failure),
         _ => Ok(if pipeline.bad > 0 { Exit::Data } else { Exit::Ok }),
     }
+}
+
+/// Latencies in nanoseconds up to the timeout. Three figures are within the noise of any such measurement.
+fn latencies() -> Result<Histogram<u64>, Failure> {
+    let longest = u64::try_from(TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
+    Histogram::new_with_max(longest, 3).map_err(|error| Failure::software(error.to_string()))
 }
 
 /// Why the pipeline ended before its input did.
@@ -353,6 +358,15 @@ mod tests {
             let reason = parse(bad.as_bytes()).err().unwrap();
             assert!(!reason.contains("dw_secret"), "{reason}");
         }
+    }
+
+    /// A histogram that is made without its range keeps everything at its smallest value.
+    #[test]
+    fn latencies_keep_their_figures() {
+        let mut latency_ns = latencies().unwrap();
+        (1..=1_000).for_each(|us| latency_ns.saturating_record(us * 1_000));
+        assert!((499_000..502_000).contains(&latency_ns.value_at_quantile(0.5)));
+        assert!((999_000..1_002_000).contains(&latency_ns.max()));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::io;
 use std::str::FromStr;
 
 use super::args::changes::{Create, Moment, Unplaced};
-use super::ask::{self, interrupted};
+use super::ask::interrupted;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, key_path};
 use super::screen::{absolute, now, relative};
@@ -23,12 +23,10 @@ pub(crate) fn complete(admin: &Admin, given: Create) -> Result<Create, Failure> 
         let _ = cliclack::outro_cancel("Nothing was created");
     })?;
     summary(&answered).map_err(|error| interrupted(&error))?;
-    match ask::confirm(false, "Create this key?") {
-        Ok(()) => Ok(answered),
-        Err(failure) => {
-            let _ = cliclack::outro_cancel("Nothing was created");
-            Err(failure)
-        }
+    match cliclack::confirm("Create this key?").initial_value(true).interact() {
+        Ok(true) => Ok(answered),
+        Ok(false) => Err(Failure::declined()),
+        Err(error) => Err(interrupted(&error)),
     }
 }
 
@@ -54,10 +52,11 @@ fn questions(admin: &Admin, catalog: &FunctionList, given: Create) -> Result<Cre
         key.grants = grants(catalog)?;
     }
     if key.networks.is_empty() {
-        key.networks = list("Networks it may be used from (empty: any address)", "203.0.113.0/24, 2001:db8::/32").map_err(failed)?;
+        key.networks =
+            list("Networks it may be used from (empty: any address)", "203.0.113.0/24, 2001:db8::/32", begins_a_network).map_err(failed)?;
     }
     if key.countries.is_empty() {
-        key.countries = list::<Country>("Countries it may be used from (empty: any)", "DE, AT, CH").map_err(failed)?;
+        key.countries = list::<Country>("Countries it may be used from (empty: any)", "DE, AT, CH", begins_a_country).map_err(failed)?;
         if !key.countries.is_empty() && key.unknown_country.is_none() {
             key.unknown_country = Some(unplaced().map_err(failed)?);
         }
@@ -109,13 +108,18 @@ fn grants(catalog: &FunctionList) -> Result<Vec<Grant>, Failure> {
         grants.extend(chosen.iter().filter_map(|name| name.parse().ok()));
     }
     let names: Vec<String> = catalog.functions.iter().map(|function| function.name.to_string()).collect();
+    let typed_names = names.clone();
+    let while_typed = move |text: &String| {
+        let begins_a_name = |entry: &str| typed_names.iter().any(|name| name.starts_with(entry));
+        check_grants(finished(text, begins_a_name), &typed_names)
+    };
     let check = move |text: &String| check_grants(text, &names);
     let question =
         if grants.is_empty() { "Functions it may call: names, prefixes or *" } else { "More functions: prefixes such as leads.* or *" };
     let typed: String = cliclack::input(question)
         .placeholder("leads.*, orders.read (empty: none)")
         .required(false)
-        .validate_interactively(check.clone())
+        .validate_interactively(while_typed)
         .validate_on_enter(check)
         .interact()
         .map_err(failed)?;
@@ -131,6 +135,26 @@ fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty())
 }
 
+/// The text without its last entry, if that is still being typed and may become right.
+fn finished(text: &str, may_become_right: impl Fn(&str) -> bool) -> &str {
+    let last = text.rfind([',', ' ', '\t']).map_or(0, |at| at + 1);
+    if may_become_right(&text[last..]) { &text[..last] } else { text }
+}
+
+/// What a network consists of while it is typed.
+fn begins_a_network(entry: &str) -> bool {
+    entry.bytes().all(|b| b.is_ascii_hexdigit() || b".:/".contains(&b))
+}
+
+fn begins_a_country(entry: &str) -> bool {
+    entry.len() < 2
+}
+
+/// A number waits for its unit, a date for its rest.
+fn begins_a_moment(text: &str) -> bool {
+    "never".starts_with(text) || text.bytes().all(|b| b.is_ascii_digit() || b"-:.TZ+".contains(&b))
+}
+
 /// Every entry is a grant, and an exact name is registered.
 fn check_grants(text: &str, registered: &[String]) -> Result<(), String> {
     for entry in entries(text) {
@@ -142,13 +166,17 @@ fn check_grants(text: &str, registered: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn list<T: FromStr>(question: &str, example: &str) -> io::Result<Vec<T>>
+fn list<T: FromStr>(question: &str, example: &str, may_become_right: fn(&str) -> bool) -> io::Result<Vec<T>>
 where
     T::Err: ToString,
 {
-    let check = |text: &String| entries(text).try_for_each(|entry| entry.parse::<T>().map(drop).map_err(|error| error.to_string()));
-    let typed: String =
-        cliclack::input(question).placeholder(example).required(false).validate_interactively(check).validate_on_enter(check).interact()?;
+    let parse = |text: &str| entries(text).try_for_each(|entry| entry.parse::<T>().map(drop).map_err(|error| error.to_string()));
+    let typed: String = cliclack::input(question)
+        .placeholder(example)
+        .required(false)
+        .validate_interactively(move |text: &String| parse(finished(text, may_become_right)))
+        .validate_on_enter(move |text: &String| parse(text))
+        .interact()?;
     Ok(entries(&typed).filter_map(|entry| entry.parse().ok()).collect())
 }
 
@@ -163,7 +191,7 @@ fn expiry() -> io::Result<Moment> {
     let check = |text: &String| check_expiry(text, now());
     let typed: String = cliclack::input("Expires (a date, a span from now, RFC 3339, or never)")
         .default_input("365d")
-        .validate_interactively(move |text: &String| if text.is_empty() { Ok(()) } else { check(text) })
+        .validate_interactively(move |text: &String| if begins_a_moment(text) { Ok(()) } else { check(text) })
         .validate_on_enter(check)
         .interact()?;
     typed.parse().map_err(io::Error::other)
@@ -258,6 +286,15 @@ mod tests {
         let Verb::Create(read) = Cli::try_parse_from(&words).unwrap().verb else { panic!("another verb") };
         assert_eq!(format!("{read:?}"), format!("{key:?}"));
         assert!(shell::line(&words).contains("--name 'it'\\''s web' --grant 'leads.*'"), "{}", shell::line(&words));
+    }
+
+    #[test]
+    fn what_is_still_being_typed_is_not_called_wrong() {
+        for (text, checked) in [("203.0", ""), ("10.0.0.0/8, 203", "10.0.0.0/8, "), ("10.0.0.0/8 x", "10.0.0.0/8 x"), ("x 10", "x ")] {
+            assert_eq!(finished(text, begins_a_network), checked, "{text}");
+        }
+        assert_eq!(finished("DE,a", begins_a_country), "DE,");
+        assert!(begins_a_moment("36") && begins_a_moment("2027-0") && begins_a_moment("nev") && !begins_a_moment("36x"));
     }
 
     #[test]

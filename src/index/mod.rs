@@ -111,8 +111,10 @@ impl Index {
     /// # Errors
     /// Another key has one of the secrets; then nothing was changed.
     pub fn publish(&self, key: &Key) -> Result<(), Duplicate> {
-        let _one_at_a_time = self.publishing.lock();
         let guard = crossbeam_epoch::pin();
+        // Before the lock, so that a start compiles on several cores.
+        let rules = self.compile(key, &guard);
+        let _one_at_a_time = self.publishing.lock();
         for secret in &key.secrets {
             if let Some(other) = self.table.find(words(&secret.digest), &guard).filter(|record| record.id() != key.id) {
                 return Err(Duplicate(other.id()));

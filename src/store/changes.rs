@@ -13,9 +13,9 @@ pub struct Changes<'s> {
 }
 
 impl Store {
-    /// Begins a write.
-    pub fn changes(&self) -> Changes<'_> {
-        Changes { store: self, batch: WriteBatch::default() }
+    /// Begins a write of about so many bytes.
+    pub fn changes(&self, bytes: usize) -> Changes<'_> {
+        Changes { store: self, batch: WriteBatch::with_capacity_bytes(bytes) }
     }
 }
 

@@ -30,7 +30,7 @@ fn key(number: u8, account: &str, name: &str) -> Key {
 }
 
 fn put(store: &Store, keys: &[(Option<&Key>, &Key)]) {
-    let mut changes = store.changes();
+    let mut changes = store.changes(0);
     changes.put_keys(keys.iter().copied());
     changes.commit().unwrap();
 }
@@ -87,7 +87,7 @@ fn a_record_that_cannot_be_read_is_named() {
 fn a_store_behind_what_was_acknowledged_is_not_opened() {
     let (directory, store) = store();
     let heads = [1u8, 2].map(|n| Head { sequence: u64::from(n), mac: [n; 32] });
-    let mut changes = store.changes();
+    let mut changes = store.changes(0);
     changes.set_head(heads[0]);
     changes.commit().unwrap();
     store.acknowledge(heads[0]).unwrap();
@@ -177,7 +177,7 @@ fn history_is_paged_newest_first() {
     use crate::key::history::{Action, Actor, Entry, Subject};
     let (_directory, store) = store();
     let actor = Actor { uid: 0, user: None, on_behalf_of: None };
-    let mut changes = store.changes();
+    let mut changes = store.changes(0);
     for sequence in 1..=300 {
         let subject = match sequence % 3 {
             0 => Subject::Key(KeyId([1; 16])),

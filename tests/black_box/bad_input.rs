@@ -136,7 +136,7 @@ fn garbage_on_the_admin_socket_is_answered_and_changes_nothing() {
         (get("/v1/keys?limit=banana"), "4"),
         (get("/v1/keys/%ff%fe"), "4"),
         (get("/v1/nothing"), "404"),
-        (format!("DELETE /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"), "405"),
+        ("DELETE /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), "405"),
         ("\0\0\0\0\r\n\r\n".to_owned(), "400"),
     ];
     for (request, status) in cases {

@@ -95,8 +95,12 @@ fn many_requests_over_one_connection_come_back_in_order() {
         format!("{{\"token\":\"{token}\",\"function\":\"{function}\",\"ip\":\"{DE}\"}}\n")
     };
     let input: String = (0..3_000).map(request).collect();
-    let ran = daemon.run_with_input(&["verify", "--jsonl"], &input);
+    let ran = daemon.run_with_input(&["verify", "--jsonl", "--summary", "--json"], &input);
     assert_eq!(ran.stdout.lines().count(), 3_000, "{}", ran.stderr);
+    let summary: serde_json::Value = serde_json::from_str(&ran.stderr).expect("a summary");
+    assert_eq!((&summary["answered"], &summary["verdicts"]["ok"]), (&3_000.into(), &1_000.into()));
+    // An auto-resizing histogram that is recorded into with saturation stays at its first size: every percentile was 0.
+    assert!(summary["latency_us"]["p50"].as_f64().is_some_and(|p50| p50 > 1.0), "{summary}");
     for (n, line) in ran.stdout.lines().enumerate() {
         let answer: serde_json::Value = serde_json::from_str(line).expect("an object a line");
         assert_eq!(text(&answer["verdict"]), if n.is_multiple_of(3) { "ok" } else { "function_denied" });
