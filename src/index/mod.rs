@@ -120,7 +120,6 @@ impl Index {
                 return Err(Duplicate(other.id()));
             }
         }
-        let rules = self.compile(key, &guard);
         for secret in &key.secrets {
             let standing = Standing {
                 deleted: key.deleted_at.is_some(),
