@@ -164,7 +164,7 @@ impl From<ChangeError> for Failure {
 fn word_of(error: &ChangeError) -> Word {
     match error {
         ChangeError::OnKey { cause, .. } | ChangeError::Import { cause, .. } => return word_of(cause),
-        ChangeError::NameTaken { .. } => return Word::NameTaken,
+        ChangeError::NameTaken { .. } | ChangeError::FunctionExists(_) => return Word::NameTaken,
         ChangeError::RequestIdReused(_) => return Word::RequestIdReused,
         ChangeError::Limit(_) | ChangeError::Settings(SettingsError::Limit(_)) => return Word::Limit,
         ChangeError::EffectiveNotDurable(_) => return Word::EffectiveNotDurable,

@@ -29,7 +29,7 @@ pub(crate) enum Exit {
     CantCreate = 73,
     /// Reading or writing failed, here or on the daemon's disk.
     Io = 74,
-    /// Trying again may help: another admin was faster, or changes are refused for now.
+    /// Trying again may help: another admin was faster, or changes are refused at present.
     TempFail = 75,
     /// Not allowed.
     NoPermission = 77,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,11 @@ impl Locked {
     /// Makes the directory if need be (with this mode) and locks it.
     pub(super) fn open(path: &Path, mode: u32) -> Result<Locked, DirectoryError> {
         let io_error = |error: io::Error| DirectoryError::Io { path: path.to_owned(), error };
-        DirBuilder::new().recursive(true).mode(mode).create(path).map_err(io_error)?;
+        if !path.exists() {
+            DirBuilder::new().recursive(true).create(path).map_err(io_error)?;
+            // Said again, because the umask has taken its part: web servers have to get through the directory of the sockets.
+            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io_error)?;
+        }
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(|error| DirectoryError::Io { path: lock_path, error })?;

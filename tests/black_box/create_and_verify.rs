@@ -72,5 +72,9 @@ fn identify_and_explain_tell_whose_and_why() {
     assert_eq!(explain["country"], "FR");
     let failed = |check: &&serde_json::Value| check["passes"] == false;
     let failing: Vec<String> = explain["checks"].as_array().expect("checks").iter().filter(failed).map(|c| text(&c["verdict"])).collect();
-    assert_eq!(failing, ["country_denied", "function_restricted"], "explain shows every check, not only the first that fails");
+    assert_eq!(
+        failing,
+        ["country_denied", "function_restricted", "function_denied"],
+        "explain shows every check, not only the first that fails"
+    );
 }

@@ -83,7 +83,8 @@ fn unknown_country_allow_lets_in_whom_the_database_does_not_place() {
         assert_eq!(daemon.verdict(&token, "leads.list", Some(ip)), wanted, "{ip}");
     }
     assert_eq!(daemon.json(&["country", DE])["country"], "DE");
-    assert!(daemon.json(&["country", NOWHERE])["country"].is_null());
+    let nowhere = daemon.run(&["country", NOWHERE, "--json"]);
+    assert!(nowhere.code == 1 && nowhere.json()["country"].is_null(), "{nowhere:?}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn every_change_leaves_an_entry_with_before_and_after() {
     daemon.json(&["rotate", "acme/web", "--finish"]);
     daemon.json(&["rotate", "acme/web", "--overlap", "1d"]);
     daemon.json(&["rotate", "acme/web", "--cancel"]);
-    daemon.json(&["revoke", "acme/web"]);
+    daemon.json(&["revoke", "acme/web", "--version", "2"]);
     daemon.json(&["delete", "acme/web"]);
     daemon.json(&["undelete", "acme/web"]);
 

@@ -53,10 +53,14 @@ fn a_store_without_its_pepper_is_refused_and_none_is_made() {
     assert!(!pepper.exists(), "none is made beside a store that has keys");
     let mut wrong = bytes.clone();
     wrong[3] ^= 1;
-    std::fs::write(&pepper, &wrong).expect("another pepper");
+    let put = |bytes: &[u8]| {
+        std::fs::write(&pepper, bytes).expect("a pepper");
+        std::fs::set_permissions(&pepper, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+    };
+    put(&wrong);
     let (code, log) = daemon.fail_to_start();
     assert!(code >= 64 && log.contains("pepper"), "{code}: {log}");
-    std::fs::write(&pepper, &bytes).expect("the pepper again");
+    put(&bytes);
     daemon.start_again();
     assert_eq!(daemon.verdict(&token, "leads.list", None), "ok");
 }

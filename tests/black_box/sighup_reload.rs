@@ -10,7 +10,7 @@ fn a_new_country_database_is_taken_and_an_invalid_one_is_not() {
     let daemon = Daemon::start_bare(Some(database.clone()));
     daemon.json(&["functions", "add", "leads.list"]);
     let token = daemon.create("acme/web", &["--grant", "*", "--country", "DE"]).token;
-    let kind = || daemon.json(&["status"])["country_db"]["database_type"].clone();
+    let kind = || daemon.run(&["status", "--json"]).json()["country_db"]["database_type"].clone();
     let flat = kind();
     let place = |file: &[u8]| {
         let next = folder.path().join("next");
@@ -24,10 +24,13 @@ fn a_new_country_database_is_taken_and_an_invalid_one_is_not() {
     place(&whole[..whole.len() / 2]);
     eventually("the log names the file that was refused", || daemon.log()[said..].contains("country.mmdb"));
     assert_eq!(kind(), flat, "an invalid one keeps the old one");
+    let status = daemon.run(&["status", "--json"]);
+    assert!(status.code == 1 && status.json()["health"] == "degraded", "and status says so: {status:?}");
     assert_eq!(daemon.verdict(&token, "leads.list", Some("198.51.100.7")), "ok");
 
     place(&whole);
     eventually("the new database is loaded", || kind() != flat);
+    assert_eq!(daemon.json(&["status"])["health"], "ok");
     assert_eq!(daemon.verdict(&token, "leads.list", Some("198.51.100.7")), "ok");
     assert_eq!(daemon.verdict(&token, "leads.list", Some("203.0.113.9")), "country_denied");
 }
