@@ -4,8 +4,7 @@
 //! memory until they let go. Readers write to no cache line that another thread reads.
 
 mod functions;
-mod intern;
-mod slot;
+mod record;
 mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +16,12 @@ use thiserror::Error;
 use crate::key::{Called, Function, Grant, Key, KeyId, Rules, Standing};
 
 use functions::Functions;
-use intern::Interner;
-use slot::Fields;
+use record::{Record, Words};
 use table::Table;
 
 /// Every secret of every key, deleted and revoked ones included, so that each can be refused by its own verdict.
 pub struct Index {
     table: Table,
-    rules: Interner<Rules>,
-    accounts: Interner<Box<str>>,
     functions: Functions,
     strict: AtomicBool,
     /// Publishing is one at a time; readers never touch this.
@@ -64,14 +60,7 @@ impl Default for Index {
 impl Index {
     /// An index without secrets and functions, in strict mode.
     pub fn new() -> Index {
-        Index {
-            table: Table::new(),
-            rules: Interner::new(),
-            accounts: Interner::new(),
-            functions: Functions::new(),
-            strict: AtomicBool::new(true),
-            publishing: Mutex::new(()),
-        }
+        Index { table: Table::new(), functions: Functions::new(), strict: AtomicBool::new(true), publishing: Mutex::new(()) }
     }
 
     /// Pins this moment.
@@ -79,18 +68,21 @@ impl Index {
         Pin(crossbeam_epoch::pin())
     }
 
-    /// Finds a secret by its digest.
-    ///
-    /// 128 of the digest's 256 bits are compared, the most that RFC 2104 section 5 asks of a truncated HMAC-SHA-256.
+    /// Finds a secret by the first 128 bits of its digest, the most that RFC 2104 section 5 asks of a truncated HMAC-SHA-256.
     pub fn find<'p>(&self, digest: &[u8; 32], pin: &'p Pin) -> Option<Found<'p>> {
-        let fields = self.table.find(digest, &pin.0)?;
+        let record = self.table.find(words(digest), &pin.0)?;
         Some(Found {
-            id: fields.id,
-            version: fields.version,
-            account: self.accounts.get(fields.account, &pin.0),
-            standing: fields.standing,
-            rules: self.rules.get(fields.rules, &pin.0),
+            id: record.id(),
+            version: record.version(),
+            account: record.account(),
+            standing: record.standing(),
+            rules: record.rules(),
         })
+    }
+
+    /// Asks the memory for what `find` will look at first, so that the wait for it can be used for other work.
+    pub fn prefetch(&self, digest: &[u8; 32], pin: &Pin) {
+        self.table.prefetch(words(digest), &pin.0);
     }
 
     /// What the catalog knows of a function's name.
@@ -124,12 +116,10 @@ impl Index {
         let rules = self.compile(key, &guard);
         let _one_at_a_time = self.publishing.lock();
         for secret in &key.secrets {
-            if let Some(other) = self.table.find(&secret.digest, &guard).filter(|fields| fields.id != key.id) {
-                return Err(Duplicate(other.id));
+            if let Some(other) = self.table.find(words(&secret.digest), &guard).filter(|record| record.id() != key.id) {
+                return Err(Duplicate(other.id()));
             }
         }
-        let rules = self.rules.intern(rules, &guard);
-        let account = self.accounts.intern(key.settings.account.as_str().into(), &guard);
         for secret in &key.secrets {
             let standing = Standing {
                 deleted: key.deleted_at.is_some(),
@@ -139,16 +129,9 @@ impl Index {
                 expires_at: key.settings.expires_at,
                 retires_at: secret.retires_at,
             };
-            let fields = Fields { id: key.id, version: secret.version, standing, rules, account };
-            self.rules.hold(rules);
-            self.accounts.hold(account);
-            if let Some(replaced) = self.table.put(&secret.digest, &fields, &guard) {
-                self.rules.release(replaced.rules, &guard);
-                self.accounts.release(replaced.account, &guard);
-            }
+            let record = Record::make(words(&secret.digest), key.id, secret.version, &standing, &rules, &key.settings.account);
+            self.table.put(record, &guard);
         }
-        self.rules.release(rules, &guard);
-        self.accounts.release(account, &guard);
         Ok(())
     }
 
@@ -159,11 +142,11 @@ impl Index {
 
     /// Bytes of memory, all told but for the allocator's own.
     pub fn bytes(&self) -> usize {
-        self.table.bytes() + self.rules.bytes() + self.accounts.bytes()
+        self.table.bytes()
     }
 
     /// A grant by a name that is not registered (any more) covers nothing.
-    fn compile(&self, key: &Key, guard: &Guard) -> Rules {
+    fn compile(&self, key: &Key, guard: &Guard) -> Box<Rules> {
         let mut exact = Vec::new();
         let mut prefixes = Vec::new();
         for grant in &key.settings.grants {
@@ -175,6 +158,11 @@ impl Index {
         let settings = &key.settings;
         Rules::compile(exact, prefixes, &settings.networks, settings.countries.clone(), settings.unknown_country)
     }
+}
+
+fn words(digest: &[u8; 32]) -> Words {
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| digest[at + i]));
+    [word(0), word(8)]
 }
 
 #[cfg(test)]
@@ -217,8 +205,6 @@ mod tests {
         }
         assert!((100_000..110_000).all(|number| index.find(&key(number).secrets[0].digest, &pin).is_none()));
         assert_eq!(index.secrets(), 100_000);
-        assert_eq!(index.rules.len(), 1);
-        assert_eq!(index.accounts.len(), 100);
     }
 
     #[test]
@@ -246,7 +232,20 @@ mod tests {
             retires_at: Some(Instant(5)),
         };
         assert_eq!((found.standing, found.account, found.rules.has_networks()), (standing, "other", true));
-        assert_eq!((index.rules.len(), index.accounts.len()), (1, 1), "what nobody uses is let go");
+    }
+
+    #[test]
+    fn what_was_replaced_is_not_counted() {
+        let index = Index::new();
+        let first = key(1);
+        index.publish(&first).unwrap();
+        let bytes = index.bytes();
+        let mut longer = first.clone();
+        longer.settings.networks = vec!["2001:db8::/32".parse().unwrap()];
+        index.publish(&longer).unwrap();
+        assert_eq!(index.bytes(), bytes + 32);
+        index.publish(&first).unwrap();
+        assert_eq!((index.bytes(), index.secrets()), (bytes, 1));
     }
 
     #[test]

@@ -4,16 +4,22 @@ use ipnet::IpNet;
 
 use super::{Country, FunctionId, Instant, Network, UnknownCountry};
 
-/// What a key allows, compiled for the verify path. Equal rules of many keys are kept once.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Rules {
-    exact: Box<[FunctionId]>,
-    prefixes: Box<[Box<str>]>,
-    ipv4: Box<[(u32, u32)]>,
-    ipv6: Box<[(u128, u128)]>,
-    countries: Box<[Country]>,
-    unknown_country: UnknownCountry,
-}
+/// What a key allows, compiled for the verify path into one run of bytes, so that whoever has it has all of it.
+///
+/// | bytes | what, numbers little-endian |
+/// | --- | --- |
+/// | 10 | how many exact grants, prefixes, IPv4 ranges, IPv6 ranges and countries: u16 each |
+/// | 1 | 1 if an address that the country database does not place passes, else 0 |
+/// | 8 each | IPv4 ranges, ascending: first and last address, u32 each |
+/// | 32 each | IPv6 ranges, ascending: first and last address, u128 each |
+/// | 2 each | exact grants, ascending: the function's number, u16 |
+/// | 2 each | countries, ascending: two letters |
+/// | 1 + n each | prefixes: length and text |
+#[derive(Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Rules([u8]);
+
+const HEAD_BYTES: usize = 11;
 
 /// Where a secret and its key stand, but for the rules: what the first checks of a verdict look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +57,7 @@ impl Rules {
         networks: &[Network],
         mut countries: Vec<Country>,
         unknown_country: UnknownCountry,
-    ) -> Rules {
+    ) -> Box<Rules> {
         exact.sort_unstable();
         exact.dedup();
         prefixes.sort_unstable();
@@ -66,57 +72,108 @@ impl Rules {
                 IpNet::V6(net) => ipv6.push((u128::from(net.network()), u128::from(net.broadcast()))),
             }
         }
-        Rules {
-            exact: exact.into(),
-            prefixes: prefixes.into(),
-            ipv4: merge(ipv4),
-            ipv6: merge(ipv6),
-            countries: countries.into(),
-            unknown_country,
+        let (ipv4, ipv6) = (merge(ipv4), merge(ipv6));
+        let mut bytes = Vec::new();
+        for count in [exact.len(), prefixes.len(), ipv4.len(), ipv6.len(), countries.len()] {
+            bytes.extend((count as u16).to_le_bytes());
         }
+        bytes.push(u8::from(unknown_country == UnknownCountry::Allow));
+        ipv4.iter().for_each(|(first, last)| bytes.extend([first.to_le_bytes(), last.to_le_bytes()].as_flattened()));
+        ipv6.iter().for_each(|(first, last)| bytes.extend([first.to_le_bytes(), last.to_le_bytes()].as_flattened()));
+        exact.iter().for_each(|function| bytes.extend(function.0.to_le_bytes()));
+        countries.iter().for_each(|country| bytes.extend(country.0));
+        for prefix in &prefixes {
+            bytes.push(prefix.len() as u8);
+            bytes.extend_from_slice(prefix.as_bytes());
+        }
+        // SAFETY: `Rules` is a transparent wrapper of the bytes.
+        unsafe { Box::from_raw(Box::into_raw(bytes.into_boxed_slice()) as *mut Rules) }
+    }
+
+    /// The bytes, to be kept elsewhere and read again with [`Rules::from_bytes`].
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Reads what [`Rules::bytes`] gave. Other bytes give rules that make no sense, or a panic.
+    pub fn from_bytes(bytes: &[u8]) -> &Rules {
+        // SAFETY: `Rules` is a transparent wrapper of the bytes, any of which are sound.
+        unsafe { &*(std::ptr::from_ref(bytes) as *const Rules) }
     }
 
     /// Whether the key has networks.
     pub fn has_networks(&self) -> bool {
-        !self.ipv4.is_empty() || !self.ipv6.is_empty()
+        self.count(IPV4) + self.count(IPV6) > 0
     }
 
     /// Whether one of the networks holds this canonical address.
     pub fn covers_address(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(v4) => in_ranges(&self.ipv4, u32::from(v4)),
-            IpAddr::V6(v6) => in_ranges(&self.ipv6, u128::from(v6)),
+            IpAddr::V4(v4) => in_ranges(self.section(IPV4), u32::from(v4), u32::from_le_bytes),
+            IpAddr::V6(v6) => in_ranges(self.section(IPV6), u128::from(v6), u128::from_le_bytes),
         }
     }
 
     /// Whether the key has countries.
     pub fn has_countries(&self) -> bool {
-        !self.countries.is_empty()
+        self.count(COUNTRIES) > 0
     }
 
     /// Whether the country is one of the key's.
     pub fn covers_country(&self, country: Country) -> bool {
-        self.countries.binary_search(&country).is_ok()
+        self.section(COUNTRIES).as_chunks().0.binary_search(&country.0).is_ok()
     }
 
     /// What becomes of an address that the country database does not place.
     pub fn unknown_country(&self) -> UnknownCountry {
-        self.unknown_country
+        if self.0[HEAD_BYTES - 1] == 1 { UnknownCountry::Allow } else { UnknownCountry::Deny }
     }
 
     /// Whether the function is granted by its exact name.
     pub fn grants_exactly(&self, function: FunctionId) -> bool {
-        self.exact.binary_search(&function).is_ok()
+        let (exact, _) = self.section(EXACT).as_chunks();
+        exact.binary_search_by_key(&function.0, |number| u16::from_le_bytes(*number)).is_ok()
     }
 
     /// Whether a wildcard covers the name.
     pub fn grants_by_prefix(&self, name: &str) -> bool {
-        self.prefixes.iter().any(|prefix| name.starts_with(&**prefix))
+        let mut rest = self.section(PREFIXES);
+        while let Some((&length, texts)) = rest.split_first() {
+            let (prefix, further) = texts.split_at(usize::from(length));
+            if name.as_bytes().starts_with(prefix) {
+                return true;
+            }
+            rest = further;
+        }
+        false
+    }
+
+    fn count(&self, section: usize) -> usize {
+        usize::from(u16::from_le_bytes([self.0[section * 2], self.0[section * 2 + 1]]))
+    }
+
+    fn section(&self, wanted: usize) -> &[u8] {
+        let mut from = HEAD_BYTES;
+        for (section, entry_bytes) in [(IPV4, 8), (IPV6, 32), (EXACT, 2), (COUNTRIES, 2)] {
+            let bytes = self.count(section) * entry_bytes;
+            if section == wanted {
+                return &self.0[from..from + bytes];
+            }
+            from += bytes;
+        }
+        &self.0[from..]
     }
 }
 
+/// Sections by the place of their count in the head.
+const EXACT: usize = 0;
+const PREFIXES: usize = 1;
+const IPV4: usize = 2;
+const IPV6: usize = 3;
+const COUNTRIES: usize = 4;
+
 /// Sorts ranges and joins those that overlap, so that one binary search finds an address.
-fn merge<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Box<[(T, T)]> {
+fn merge<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
     ranges.sort_unstable();
     let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {
@@ -125,12 +182,14 @@ fn merge<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Box<[(T, T)]> {
             _ => merged.push((first, last)),
         }
     }
-    merged.into()
+    merged
 }
 
-fn in_ranges<T: Copy + Ord>(ranges: &[(T, T)], address: T) -> bool {
-    let after = ranges.partition_point(|(first, _)| *first <= address);
-    after > 0 && address <= ranges[after - 1].1
+fn in_ranges<T: Copy + Ord, const BYTES: usize>(ranges: &[u8], address: T, read: impl Fn([u8; BYTES]) -> T) -> bool {
+    let (ends, _) = ranges.as_chunks::<BYTES>();
+    let (ranges, _) = ends.as_chunks::<2>();
+    let after = ranges.partition_point(|[first, _]| read(*first) <= address);
+    after > 0 && address <= read(ranges[after - 1][1])
 }
 
 #[cfg(test)]
@@ -141,7 +200,7 @@ mod tests {
     fn overlapping_networks_are_one_range() {
         let networks = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24", "2001:db8::/32"].map(|n| n.parse().unwrap());
         let rules = Rules::compile(vec![], vec![], &networks, vec![], UnknownCountry::Deny);
-        assert_eq!(rules.ipv4.len(), 2);
+        assert_eq!(rules.count(IPV4), 2);
         for (address, covered) in [
             ("10.0.0.0", true),
             ("10.255.255.255", true),
@@ -154,5 +213,29 @@ mod tests {
         ] {
             assert_eq!(rules.covers_address(address.parse().unwrap()), covered, "{address}");
         }
+    }
+
+    #[test]
+    fn every_section_is_read_where_it_was_written() {
+        let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"].map(|n| n.parse().unwrap());
+        let exact = [300, 2, 9].map(FunctionId).to_vec();
+        let countries = ["FR", "DE"].map(|c| c.parse().unwrap()).to_vec();
+        let longest = "x".repeat(crate::key::limits::FUNCTION_BYTES);
+        let prefixes = ["leads.", &longest].map(Box::from).to_vec();
+        let compiled = Rules::compile(exact, prefixes, &networks, countries, UnknownCountry::Allow);
+        let rules = Rules::from_bytes(compiled.bytes());
+        assert!(rules.has_networks() && rules.has_countries());
+        assert!([2, 9, 300].into_iter().all(|number| rules.grants_exactly(FunctionId(number))));
+        assert!([0, 3, 301].into_iter().all(|number| !rules.grants_exactly(FunctionId(number))));
+        assert!(["leads.", "leads.insert", &longest].into_iter().all(|name| rules.grants_by_prefix(name)));
+        assert!(["leads", "lead", &longest[1..]].into_iter().all(|name| !rules.grants_by_prefix(name)));
+        assert!(rules.covers_country(Country(*b"DE")) && rules.covers_country(Country(*b"FR")) && !rules.covers_country(Country(*b"EF")));
+        assert!(rules.covers_address("192.0.2.1".parse().unwrap()) && !rules.covers_address("192.0.2.2".parse().unwrap()));
+        assert_eq!(rules.unknown_country(), UnknownCountry::Allow);
+        let nothing = Rules::compile(vec![], vec![], &[], vec![], UnknownCountry::Deny);
+        assert!(
+            !nothing.has_networks() && !nothing.has_countries() && !nothing.grants_by_prefix("") && !nothing.grants_exactly(FunctionId(0))
+        );
+        assert!(Rules::compile(vec![], vec!["".into()], &[], vec![], UnknownCountry::Deny).grants_by_prefix("anything"));
     }
 }
