@@ -115,6 +115,8 @@ awk -F '"' '
   }' testdata/demo/access.log >"$scratch/requests"
 awk '{ print $2 }' "$scratch/requests" | sort | uniq -c | sort -rn | awk '{ printf "  %6d  %s\n", $1, $2 }'
 
+pause=$(awk -v piece="$piece" -v rate="$rate" 'BEGIN { printf "%.3f", 0.9 * piece / rate }')
+
 # The requests of one connection, a piece at a time, each with the token that its client holds by then.
 feed() {
   local share=$1 from=1 lines
@@ -128,7 +130,8 @@ feed() {
         printf "{\"token\":\"%s\",\"function\":\"%s\",\"ip\":\"%s\"}\n", held, $2, $1
       }'
     from=$((from + piece))
-    sleep "$(awk -v piece="$piece" -v rate="$rate" 'BEGIN { printf "%.3f", piece / rate }')"
+    # A little faster than the rate: so it is the rate that paces the requests, one at a time, and not the pieces.
+    sleep "$pause"
   done
 }
 
