@@ -22,6 +22,16 @@ pub enum ChangeError {
         /// The newest there is.
         newest: u16,
     },
+    /// Without a version the newest secret is meant, and that one is revoked already, while an older one is good: to guess would be unsafe.
+    #[error(
+        "version: the newest secret of {key} is revoked already, and secret {good} is still good: to revoke that one, name its version"
+    )]
+    NewestRevoked {
+        /// The key.
+        key: KeyId,
+        /// A secret that is still good.
+        good: u16,
+    },
     /// The key is deleted.
     #[error("{key} was deleted at {deleted_at}; only 'undelete' and 'revoke' change a deleted key")]
     Deleted {
@@ -202,9 +212,13 @@ impl ChangeError {
             E::NoKey(_) | E::NoFunction(_) | E::NoVersion { .. } => ChangeFault::NotFound,
             E::Deleted { .. } | E::DeletedTooLongAgo { .. } => ChangeFault::Gone,
             E::Revision { .. } => ChangeFault::Outdated,
-            E::NotDeleted(_) | E::Expired { .. } | E::NameTaken { .. } | E::IdTaken(_) | E::TokenTaken(_) | E::NoRotation { .. } => {
-                ChangeFault::Conflict
-            }
+            E::NewestRevoked { .. }
+            | E::NotDeleted(_)
+            | E::Expired { .. }
+            | E::NameTaken { .. }
+            | E::IdTaken(_)
+            | E::TokenTaken(_)
+            | E::NoRotation { .. } => ChangeFault::Conflict,
             E::RequestIdReused(_) | E::FunctionExists(_) | E::FunctionRestricted(_) | E::FunctionGranted { .. } => ChangeFault::Conflict,
             E::GrantNotRegistered(_) | E::Settings(_) | E::Limit(_) | E::Token(_) | E::PastExpiry { .. } => ChangeFault::Invalid,
             E::WeakToken(_) | E::NotThere { .. } | E::Field { .. } => ChangeFault::Invalid,
@@ -217,7 +231,7 @@ impl ChangeError {
     pub fn field(&self) -> Option<&'static str> {
         use ChangeError as E;
         match self {
-            E::NoVersion { .. } => Some("version"),
+            E::NoVersion { .. } | E::NewestRevoked { .. } => Some("version"),
             E::NameTaken { .. } | E::FunctionExists(_) => Some("name"),
             E::IdTaken(_) => Some("id"),
             E::TokenTaken(_) | E::WeakToken(_) | E::Token(_) => Some("token"),

@@ -100,7 +100,13 @@ impl Step<'_> {
         let before = self.resolve(key)?;
         check_revision(&before, revision)?;
         let newest = before.newest().map_or(0, |secret| secret.version);
-        let version = version.unwrap_or(newest);
+        let version = match version {
+            Some(version) => version,
+            None => match self.good_beside_revoked_newest(&before) {
+                Some(good) => return Err(ChangeError::NewestRevoked { key: before.id, good }),
+                None => newest,
+            },
+        };
         let mut after = before.clone();
         let secret = after.secrets.iter_mut().find(|secret| secret.version == version);
         let secret = secret.ok_or(ChangeError::NoVersion { key: before.id, version, newest })?;
@@ -109,6 +115,13 @@ impl Step<'_> {
         }
         secret.revoked_at = Some(self.now());
         Ok(Reply::Changed(self.put(Action::Revoke, Some(before), after)))
+    }
+
+    /// A secret that is still good, where the newest is revoked.
+    fn good_beside_revoked_newest(&self, key: &Key) -> Option<u16> {
+        key.newest().filter(|newest| newest.revoked_at.is_some())?;
+        let is_good = |secret: &&Secret| secret.revoked_at.is_none() && secret.retires_at.is_none_or(|at| self.now() < at);
+        key.secrets.iter().rev().find(is_good).map(|secret| secret.version)
     }
 
     pub(super) fn delete(&mut self, key: &KeyRef, revision: Option<u64>) -> Result<Reply, ChangeError> {

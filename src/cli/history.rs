@@ -27,6 +27,9 @@ pub(crate) fn history(admin: &Admin, screen: &Screen, arguments: &History) -> Re
 /// Newest first: a line for each entry, and below it one for each field.
 fn entries(screen: &Screen, entries: &[HistoryView]) -> String {
     let mut text = String::new();
+    if !screen.terminal {
+        text.push_str("SEQUENCE\tTIME\tWHO\tACTION\tSUBJECT\tFIELD\tBEFORE\tAFTER\n");
+    }
     for entry in entries {
         let who = actor(entry);
         let what = entry.function.as_ref().map(ToString::to_string).or_else(|| entry.key_id.map(|id| id.to_string())).unwrap_or_default();

@@ -123,7 +123,7 @@ fn every(admin: &Admin, filter: &List) -> Result<Vec<KeyView>, Failure> {
 /// `show`
 pub(crate) fn show(admin: &Admin, screen: &Screen, arguments: &One) -> Result<Exit, Failure> {
     let key: KeyView = admin.get(&key_path(&arguments.key, ""))?;
-    screen.show(&key, || view::key(screen, &key))?;
+    screen.show(&key, || view::key(screen, &key, true))?;
     Ok(Exit::Ok)
 }
 
@@ -258,7 +258,7 @@ pub(crate) fn undelete(admin: &Admin, screen: &Screen, arguments: &Single) -> Re
 pub(crate) fn changed(screen: &Screen, key: &KeyView, done: &str) -> Result<Exit, Failure> {
     screen.show(key, || {
         let title = if screen.terminal { format!("{} {done}\n", screen.paint("✓", Hue::Good)) } else { String::new() };
-        title + &view::key(screen, key)
+        title + &view::key(screen, key, false)
     })?;
     Ok(Exit::Ok)
 }

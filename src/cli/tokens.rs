@@ -21,7 +21,7 @@ pub(crate) fn identify(admin: &Admin, screen: &Screen, arguments: &Identify) -> 
         (Some(key), _) => {
             let version = found.version.map(|version| version.to_string()).unwrap_or_default();
             let title = if screen.terminal { format!("Secret {version} of\n") } else { format!("version: {version}\n") };
-            title + &view::key(screen, key)
+            title + &view::key(screen, key, false)
         }
         (None, true) => {
             "No key has this token, though it reads as one: it may be of another store, or of a key that is long gone.\n".to_owned()

@@ -173,7 +173,7 @@ fn secrets(screen: &Screen, view: &UsageView) -> String {
     if view.secrets.is_empty() {
         return String::new();
     }
-    let mut text = view::secrets(screen, &view.secrets);
+    let mut text = view::secrets(screen, &view.secrets, true);
     if !view.networks.is_empty() {
         let mut grid = Grid::new(&["RECENT NETWORK", "LAST USED"]);
         for network in &view.networks {

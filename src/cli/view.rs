@@ -80,8 +80,8 @@ fn expiry_hue(screen: &Screen, key: &KeyView) -> Hue {
     }
 }
 
-/// All of one key.
-pub(crate) fn key(screen: &Screen, key: &KeyView) -> String {
+/// All of one key. Only the answer that shows one key knows when its secrets were used; `uses` says whether this is it.
+pub(crate) fn key(screen: &Screen, key: &KeyView, uses: bool) -> String {
     let (state, hue) = state(key.state);
     let mut text = String::new();
     if screen.terminal {
@@ -113,25 +113,29 @@ pub(crate) fn key(screen: &Screen, key: &KeyView) -> String {
     ]);
     text.push_str(&card(screen, &lines));
     text.push('\n');
-    text.push_str(&secrets(screen, &key.secrets));
+    text.push_str(&secrets(screen, &key.secrets, uses));
     text
 }
 
-/// The secrets of a key, and who used them last.
-pub(crate) fn secrets(screen: &Screen, secrets: &[SecretView]) -> String {
-    let mut grid = Grid::new(&["SECRET", "STATE", "CREATED", "ENDS", "LAST USED", "FROM"]).wide_only("CREATED", 110).right("SECRET");
+/// The secrets of a key and, where that is known, who used them last.
+pub(crate) fn secrets(screen: &Screen, secrets: &[SecretView], uses: bool) -> String {
+    let titles = ["SECRET", "STATE", "CREATED", "ENDS", "LAST USED", "FROM"];
+    let shown = if uses { titles.len() } else { titles.len() - 2 };
+    let mut grid = Grid::new(&titles[..shown]).wide_only("CREATED", 110).right("SECRET");
     grid = grid.at_least("STATE", 8).at_least("CREATED", 21).at_least("ENDS", 21).at_least("LAST USED", 21);
     for secret in secrets {
         let (state, hue) = secret_state(secret.state);
         let from = [secret.last_country.map(|c| c.to_string()), secret.last_address.map(|a| a.to_string())];
-        grid.row(vec![
+        let mut row = vec![
             secret.version.to_string().into(),
             field(state, hue),
             screen.moment(secret.created_at).into(),
             screen.moment_or(secret.revoked_at.or(secret.retires_at), "-").into(),
             screen.moment_or(secret.last_used_at, "never").into(),
             from.into_iter().flatten().collect::<Vec<_>>().join(" ").into(),
-        ]);
+        ];
+        row.truncate(shown);
+        grid.row(row);
     }
     grid.render(screen)
 }

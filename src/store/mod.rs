@@ -151,10 +151,10 @@ impl Store {
         &self.0.path
     }
 
-    /// Bytes of RocksDB's table files; its write-ahead log and the blocks not yet written are not among them.
+    /// Bytes of all files in the directory, the write-ahead log included. A file that RocksDB removes meanwhile is not counted.
     pub fn bytes(&self) -> u64 {
-        let of = |family| self.0.db.property_int_value_cf(self.family(family), rocksdb::properties::TOTAL_SST_FILES_SIZE);
-        Family::ALL.into_iter().filter_map(|family| of(family).ok().flatten()).sum()
+        let files = std::fs::read_dir(self.path()).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
     }
 
     /// Errors of RocksDB's own background work since the store was opened: any is a reason to look at the disk.

@@ -110,7 +110,7 @@ pub struct StoreStatus {
     pub sequence: u64,
     /// Why changes are refused, if they are.
     pub refusing_changes: Option<String>,
-    /// Bytes on disk, as RocksDB counts its files.
+    /// Bytes on disk: all files in that directory.
     pub bytes: u64,
     /// The pepper's id.
     pub pepper_id: String,

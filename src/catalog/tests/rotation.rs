@@ -102,3 +102,18 @@ fn one_secret_is_revoked_for_good() {
     assert_eq!(house.history(id).len(), entries);
     assert!(matches!(revoke(Some(3)), Err(ChangeError::NoVersion { newest: 2, .. })));
 }
+
+/// A cancelled rotation leaves the newest secret revoked and the one before it current: a revoke that names neither must not seem to have worked.
+#[test]
+fn a_revoke_without_a_version_does_not_pass_over_a_good_secret() {
+    let house = House::new();
+    let first = house.create("acme", "web");
+    let id = first.key.id;
+    house.made(rotate(id, DAY));
+    house.change(Change::Overlap { key: of(id), revision: None, overlap: Overlap::Cancel }).unwrap();
+    let revoke = |version| house.change(Change::Revoke { key: of(id), revision: None, version });
+    assert!(matches!(revoke(None), Err(ChangeError::NewestRevoked { good: 1, .. })));
+    revoke(Some(1)).unwrap();
+    revoke(None).unwrap();
+    assert!(house.standing(first.token.unwrap().expose()).unwrap().1);
+}
