@@ -105,7 +105,13 @@ mod tests {
 
     const INSERT: FunctionId = FunctionId(2);
 
-    fn rules(exact: &[FunctionId], prefixes: &[&str], networks: &[&str], countries: &[&str], unknown_country: UnknownCountry) -> Box<Rules> {
+    fn rules(
+        exact: &[FunctionId],
+        prefixes: &[&str],
+        networks: &[&str],
+        countries: &[&str],
+        unknown_country: UnknownCountry,
+    ) -> Box<Rules> {
         let networks: Vec<_> = networks.iter().map(|n| n.parse().unwrap()).collect();
         let countries = countries.iter().map(|c| c.parse().unwrap()).collect();
         Rules::compile(exact.to_vec(), prefixes.iter().map(|&p| p.into()).collect(), &networks, countries, unknown_country)
