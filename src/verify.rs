@@ -25,14 +25,10 @@ pub struct Door {
 impl Door {
     /// Answers one request. `lane` spreads the counting of different connections.
     pub fn verify<'p>(&self, request: &Verify<'_>, now: Instant, lane: usize, pin: &'p Pin) -> Response<'p> {
-        let sha256 = token_sha256(request.token);
-        let digest = self.peppers.current.digest(&sha256);
-        // The memory that `find` waits for is on its way while the address and the function are looked at.
-        self.index.prefetch(&digest, pin);
+        let found = self.find(request.token, pin);
         let address = request.address.ip();
         let country = address.map_or(CountryOf::Unknown, |address| self.geo.country(address));
         let called = self.index.called(request.function, pin);
-        let found = self.index.find(&digest, pin).or_else(|| self.find_previous(&sha256, pin));
         let verdict = match &found {
             Some(Found { standing, rules, .. }) => {
                 let circumstances = Circumstances { now, address, country, called, strict: self.index.strict() };
@@ -58,11 +54,8 @@ impl Door {
     /// Whose token this is. A token under the previous pepper is found too, until no secret needs that pepper.
     pub fn find<'p>(&self, token: &[u8], pin: &'p Pin) -> Option<Found<'p>> {
         let sha256 = token_sha256(token);
-        self.index.find(&self.peppers.current.digest(&sha256), pin).or_else(|| self.find_previous(&sha256, pin))
-    }
-
-    fn find_previous<'p>(&self, sha256: &[u8; 32], pin: &'p Pin) -> Option<Found<'p>> {
-        self.index.find(&self.peppers.previous.as_ref()?.digest(sha256), pin)
+        let current = self.index.find(&self.peppers.current.digest(&sha256), pin);
+        current.or_else(|| self.index.find(&self.peppers.previous.as_ref()?.digest(&sha256), pin))
     }
 }
 

@@ -16,6 +16,9 @@ use crate::population::Population;
 
 const DOORWARD: &str = env!("CARGO_BIN_EXE_doorward");
 
+/// USER_HZ: the same on every architecture that Rust knows Linux on, but for Alpha.
+const TICKS_PER_S: f64 = 100.0;
+
 /// The folders and the country database of a daemon.
 pub(crate) struct Place {
     pub(crate) data: PathBuf,
@@ -88,6 +91,15 @@ impl Daemon {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).expect("the daemon runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
+    }
+
+    /// Seconds of processor time that the daemon has used, on all cores together: what an import costs, whatever else the machine does.
+    pub(crate) fn processor_s(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process())).expect("the daemon runs");
+        // The fields behind the name, which is in parentheses: the 12th is user time, the 13th system time (proc_pid_stat(5)).
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        ticks as f64 / TICKS_PER_S
     }
 
     /// Stops the daemon as systemd does, and returns how long that took.

@@ -92,6 +92,7 @@ fn measure(settings: &Settings) -> Report {
     tell("importing");
     let mut daemon = Daemon::start(&place);
     let import = daemon.import(&population, settings.keys, &at("keys.jsonl"));
+    let import_processor_s = daemon.processor_s();
     let resident_after_import = daemon.resident_bytes();
     let stop = daemon.stop();
 
@@ -103,6 +104,7 @@ fn measure(settings: &Settings) -> Report {
         daemon = Daemon::start(&place);
         ready.push(daemon.until_ready.as_secs_f64());
     }
+    let ready_processor_s = daemon.processor_s();
     let resident_when_ready = daemon.resident_bytes();
 
     let echo = Echo::start(&at("echo.sock"), answer_bytes());
@@ -113,6 +115,7 @@ fn measure(settings: &Settings) -> Report {
     processes.iter().for_each(|process| keep_on(*process, Some(core)));
     let round_trips = one_at_a_time(&sockets, &requests, settings.seconds);
     processes.iter().for_each(|process| keep_on(*process, None));
+    let resident_after_round_trips = daemon.resident_bytes();
     tell("asking over many connections");
     let (doorward_per_s, echo_per_s) = pipelined(&sockets, &requests, settings.seconds / 2.0);
 
@@ -122,11 +125,14 @@ fn measure(settings: &Settings) -> Report {
         answer_bytes: answer_bytes(),
         refused_share: requests.refused_share(),
         import_s: import.as_secs_f64(),
+        import_processor_s,
         ready_s: Spread::of(ready),
+        ready_processor_s,
         stop_s: stop.as_secs_f64(),
         resident_after_import,
         resident_when_ready,
-        resident_after_traffic: daemon.resident_bytes(),
+        resident_after_round_trips,
+        resident_after_throughput: daemon.resident_bytes(),
         store_bytes: bytes_of(&place.data),
         round_trips,
         doorward_per_s,

@@ -24,11 +24,15 @@ pub(crate) struct Report {
     pub(crate) answer_bytes: usize,
     pub(crate) refused_share: f64,
     pub(crate) import_s: f64,
+    /// Of the daemon alone, without the command that sends the file.
+    pub(crate) import_processor_s: f64,
     pub(crate) ready_s: Spread,
+    pub(crate) ready_processor_s: f64,
     pub(crate) stop_s: f64,
     pub(crate) resident_after_import: u64,
     pub(crate) resident_when_ready: u64,
-    pub(crate) resident_after_traffic: u64,
+    pub(crate) resident_after_round_trips: u64,
+    pub(crate) resident_after_throughput: u64,
     pub(crate) store_bytes: u64,
     pub(crate) round_trips: RoundTrips,
     pub(crate) doorward_per_s: Spread,
@@ -86,12 +90,15 @@ impl Report {
             "answer_bytes": self.answer_bytes,
             "refused_share": self.refused_share,
             "import_s": self.import_s,
+            "import_processor_s": self.import_processor_s,
             "ready_s": self.ready_s.json(),
+            "ready_processor_s": self.ready_processor_s,
             "stop_s": self.stop_s,
             "resident_bytes": {
                 "after_import": self.resident_after_import,
                 "when_ready": self.resident_when_ready,
-                "after_traffic": self.resident_after_traffic,
+                "after_round_trips": self.resident_after_round_trips,
+                "after_throughput": self.resident_after_throughput,
             },
             "store_bytes": self.store_bytes,
             "rounds": self.round_trips.doorward.len(),
@@ -104,12 +111,13 @@ impl Report {
         let Report { keys, request_bytes, answer_bytes, refused_share, round_trips, .. } = self;
         println!("{keys} keys, requests of {request_bytes} bytes, answers of {answer_bytes}, {:.1} % refused", refused_share * 100.0);
         println!("median of the runs or rounds (min – max)\n");
-        println!("import                    {:>8.1} s", self.import_s);
-        println!("start to ready            {} s", self.ready_s.shown(1.0, 2));
+        println!("import                    {:>8.1} s, of the daemon's processor time {:.1} s", self.import_s, self.import_processor_s);
+        println!("start to ready            {} s, processor time {:.2} s", self.ready_s.shown(1.0, 2), self.ready_processor_s);
         println!("SIGTERM to end            {:>8.2} s", self.stop_s);
         println!("resident after the import {:>8.0} MB", self.resident_after_import as f64 / MB);
         println!("resident when ready       {:>8.0} MB", self.resident_when_ready as f64 / MB);
-        println!("resident after traffic    {:>8.0} MB", self.resident_after_traffic as f64 / MB);
+        println!("   after the round trips  {:>8.0} MB", self.resident_after_round_trips as f64 / MB);
+        println!("   after the throughput   {:>8.0} MB", self.resident_after_throughput as f64 / MB);
         println!("store on disk             {:>8.0} MB", self.store_bytes as f64 / MB);
         println!("\none connection, one request at a time, client and server on one core, {} rounds", round_trips.doorward.len());
         for (name, quantile) in QUANTILES {

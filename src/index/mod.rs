@@ -80,11 +80,6 @@ impl Index {
         })
     }
 
-    /// Asks the memory for what `find` will look at first, so that the wait for it can be used for other work.
-    pub fn prefetch(&self, digest: &[u8; 32], pin: &Pin) {
-        self.table.prefetch(words(digest), &pin.0);
-    }
-
     /// What the catalog knows of a function's name.
     pub fn called<'n>(&self, name: &'n str, pin: &Pin) -> Called<'n> {
         self.functions.called(name, &pin.0)

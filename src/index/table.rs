@@ -51,11 +51,6 @@ impl Table {
         }
     }
 
-    #[inline]
-    pub(super) fn prefetch(&self, digest: Words, guard: &Guard) {
-        self.shard(digest, guard).prefetch(digest);
-    }
-
     /// Puts the record in, in the place of the one with its digest if there is one. Only one thread at a time calls this.
     pub(super) fn put(&self, record: Record<'static>, guard: &Guard) {
         let digest = record.digest();
@@ -141,30 +136,10 @@ impl Shard {
         (self.taken.load(Ordering::Relaxed) + 1) * 4 > self.slots.len() * 3
     }
 
-    /// Where the search for a digest begins.
-    #[inline]
-    fn home(&self, digest: Words) -> usize {
-        ((u128::from(digest[1]) * self.slots.len() as u128) >> 64) as usize
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    fn prefetch(&self, digest: Words) {
-        if let Some(slot) = self.slots.get(self.home(digest)) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch reads nothing that the program could see; SSE is part of every x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(slot.as_ptr().cast()) };
-        }
-    }
-
-    /// Stable Rust has no prefetch here.
-    #[cfg(not(target_arch = "x86_64"))]
-    fn prefetch(&self, _digest: Words) {}
-
     #[inline]
     fn place<'g>(&'g self, digest: Words) -> Place<'g, 'g> {
         let slots = self.slots.len();
-        let mut at = self.home(digest);
+        let mut at = ((u128::from(digest[1]) * slots as u128) >> 64) as usize;
         loop {
             let slot = &self.slots[at];
             let there = slot.load(Ordering::Acquire);
