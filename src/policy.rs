@@ -31,21 +31,7 @@ pub struct Circumstances<'a> {
 }
 
 /// The checks in their order, by the verdict that each gives when it fails. (`malformed` and `unknown` are decided before there is a subject.)
-pub const CHECKS: [Verdict; 13] = [
-    Verdict::Deleted,
-    Verdict::Revoked,
-    Verdict::Retired,
-    Verdict::Disabled,
-    Verdict::NotYetValid,
-    Verdict::Expired,
-    Verdict::AddressMissing,
-    Verdict::AddressDenied,
-    Verdict::CountryUnknown,
-    Verdict::CountryDenied,
-    Verdict::FunctionUnknown,
-    Verdict::FunctionRestricted,
-    Verdict::FunctionDenied,
-];
+pub const CHECKS: [Verdict; 13] = *Verdict::ALL.last_chunk().unwrap();
 
 /// The verdict: the first check that fails, or `ok`.
 pub fn decide(subject: &Subject<'_>, circumstances: &Circumstances<'_>) -> Verdict {

@@ -12,7 +12,7 @@ use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::view;
 use super::wire::KeyPage;
-use crate::key::{FunctionName, Grant, Instant, Key, KeyId, Span, State};
+use crate::key::{FunctionName, Grant, Instant, Key, KeyId, Span, State, shown};
 use crate::store::{Store, StoreError};
 
 /// Entries of a page, unless asked otherwise.
@@ -189,7 +189,7 @@ impl Callee {
 fn read_state(text: &str) -> Result<State, Failure> {
     let state = State::deserialize(IntoDeserializer::<serde::de::value::Error>::into_deserializer(text));
     let expected = "expected active, disabled, not_yet_valid, expired, revoked or deleted";
-    state.map_err(|_| Failure::invalid("state", format!("state: '{}' is no state; {expected}", text.chars().take(24).collect::<String>())))
+    state.map_err(|_| Failure::invalid("state", format!("state: '{}' is no state; {expected}", shown(text))))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use tracing::error;
 
 use super::wire::{ImportView, Problem};
 use crate::catalog::{ChangeError, ChangeFault};
-use crate::key::SettingsError;
+use crate::key::{SettingsError, without_tokens};
 use crate::store::StoreError;
 
 /// What stands before the word in a problem's `type`.
@@ -105,7 +105,7 @@ impl Failure {
     /// A failure with what it is this time and what to do about it. Words of `detail` that read as a token are blanked.
     pub(super) fn new(word: Word, detail: impl Into<String>) -> Failure {
         let (kind, status, title) = word.describe();
-        let detail = without_tokens(&detail.into());
+        let detail = without_tokens(&detail.into()).into_owned();
         Failure(Box::new(Problem {
             kind: format!("{TYPE_PREFIX}{kind}"),
             title: title.to_owned(),
@@ -124,7 +124,7 @@ impl Failure {
 
     /// Names the field that is wrong.
     pub(super) fn with_field(mut self, field: &str) -> Failure {
-        self.0.field = Some(without_tokens(field));
+        self.0.field = Some(without_tokens(field).into_owned());
         self
     }
 
@@ -186,22 +186,6 @@ impl From<StoreError> for Failure {
         error!(%error, "admin socket: the store cannot be read");
         Failure::new(Word::Internal, format!("the store cannot be read: {error}"))
     }
-}
-
-/// Blanks every run of token characters that carries a token's check digits: nobody's mistake may put one into an error or a log.
-fn without_tokens(text: &str) -> String {
-    let of_token = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(of_token) {
-        let end = rest[start..].find(|c| !of_token(c)).map_or(rest.len(), |length| start + length);
-        clean.push_str(&rest[..start]);
-        let word = &rest[start..end];
-        clean.push_str(if crate::key::reads_as_token(word.as_bytes()) { "(a token)" } else { word });
-        rest = &rest[end..];
-    }
-    clean.push_str(rest);
-    clean
 }
 
 impl IntoResponse for Failure {

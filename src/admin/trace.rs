@@ -13,7 +13,7 @@ use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::view;
 use super::wire::{CheckView, CountryView, ExplainBody, ExplainView, IdentifyBody, IdentifyView};
-use crate::key::{CountryOf, FunctionName, Instant, Key, Settings, Standing, Token, TokenError, Verdict, canonical, reads_as_token};
+use crate::key::{CountryOf, FunctionName, Instant, Key, Settings, Standing, Token, TokenError, Verdict, canonical, reads_as_token, shown};
 use crate::policy::{self, Circumstances, Subject};
 use crate::verify::Door;
 
@@ -25,7 +25,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AddressPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<AddressPath, Failure> {
         let text = segment(parts, state).await?;
-        let short: String = text.chars().take(64).collect();
+        let short = shown(&text);
         let error = |_| Failure::invalid("address", format!("address: '{short}' is not an IPv4 or IPv6 address"));
         text.parse().map(|address| AddressPath(canonical(address))).map_err(error)
     }

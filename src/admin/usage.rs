@@ -14,7 +14,7 @@ use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::view;
 use super::wire::{DenialList, DenialView, KeyView, RecentNetwork, SecretView, UsageRow, UsageView};
-use crate::key::{Country, FunctionId, Instant, Key, KeyId, KeyRef, Span, Verdict, When};
+use crate::key::{Country, FunctionId, Instant, Key, KeyId, KeyRef, Span, Verdict, When, shown};
 use crate::store::{Store, StoreError};
 
 /// How far back usage is counted unless asked otherwise.
@@ -130,7 +130,7 @@ impl By {
                     continue;
                 }
                 _ => {
-                    let name: String = name.chars().take(24).collect();
+                    let name = shown(name);
                     let expected = "expected function, verdict, secret, key, country, minute, hour or day";
                     return Err(Failure::invalid("by", format!("by: '{name}' is no dimension; {expected}")));
                 }

@@ -105,7 +105,7 @@ pub enum ChangeError {
     #[error("'{0}' is restricted, and a restricted function cannot be removed; 'doorward functions unrestrict {0}' comes first")]
     FunctionRestricted(FunctionName),
     /// Keys grant the function by name.
-    #[error("'{function}' is granted by name by {keys} keys, such as {example}; --with-grants takes it from them and removes it")]
+    #[error("'{function}' is granted by name (keys: {keys}, such as {example}); --with-grants takes it from them and removes it")]
     FunctionGranted {
         /// The function.
         function: FunctionName,

@@ -120,8 +120,7 @@ impl Step<'_> {
     /// A secret that is still good, where the newest is revoked.
     fn good_beside_revoked_newest(&self, key: &Key) -> Option<u16> {
         key.newest().filter(|newest| newest.revoked_at.is_some())?;
-        let is_good = |secret: &&Secret| secret.revoked_at.is_none() && secret.retires_at.is_none_or(|at| self.now() < at);
-        key.secrets.iter().rev().find(is_good).map(|secret| secret.version)
+        key.secrets.iter().rev().find(|secret| secret.is_good(self.now())).map(|secret| secret.version)
     }
 
     pub(super) fn delete(&mut self, key: &KeyRef, revision: Option<u64>) -> Result<Reply, ChangeError> {

@@ -8,7 +8,7 @@ use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::history::{Action, Actor, Subject};
 use crate::key::limits::{self, LimitError, check_bytes};
-use crate::key::{Grant, Instant, Key, KeyId, KeyRef};
+use crate::key::{self, Grant, Instant, Key, KeyId, KeyRef, shown};
 use crate::store::Store;
 
 /// What every change of one write looks at.
@@ -218,10 +218,10 @@ impl Step<'_> {
     fn select(&self, selection: &Selection) -> Result<Vec<Key>, ChangeError> {
         let tag = match &selection.tag {
             None => None,
-            Some(tag) => Some(tag.split_once('=').ok_or_else(|| ChangeError::Field {
-                field: "tag",
-                reason: format!("'{}' is not name=value", tag.chars().take(48).collect::<String>()),
-            })?),
+            Some(tag) => Some(
+                tag.split_once('=')
+                    .ok_or_else(|| ChangeError::Field { field: "tag", reason: format!("'{}' is not name=value", shown(tag)) })?,
+            ),
         };
         let fits = |key: &Key| {
             key.deleted_at.is_none()
@@ -278,15 +278,11 @@ fn check_actor(actor: &Actor) -> Result<(), ChangeError> {
     check_text("as", on_behalf_of, limits::ACTOR_BYTES)
 }
 
-/// Refuses a text that is empty, too long, or holds control characters.
+/// Refuses a text that is empty, too long, or holds what no text may.
 pub(super) fn check_text(field: &'static str, text: &str, limit: usize) -> Result<(), ChangeError> {
     check_bytes(field, text, limit)?;
-    let reason = if text.is_empty() {
-        "must not be empty"
-    } else if text.chars().any(char::is_control) {
-        "holds a control character"
-    } else {
-        return Ok(());
-    };
-    Err(ChangeError::Field { field, reason: reason.to_owned() })
+    if text.is_empty() {
+        return Err(ChangeError::Field { field, reason: "must not be empty".to_owned() });
+    }
+    Ok(key::check_text(field, text)?)
 }

@@ -82,6 +82,12 @@ impl Failure {
     }
 
     /// Something of doorward itself is wrong.
+    /// Says what had been done before the failure.
+    pub(crate) fn after(mut self, done: &str) -> Failure {
+        self.detail = format!("{}; {done}", self.detail);
+        self
+    }
+
     pub(crate) fn software(detail: impl Into<String>) -> Failure {
         Failure::new(Exit::Software, "software", "a fault of doorward", detail)
     }

@@ -33,8 +33,18 @@ pub(crate) fn create(admin: &Admin, screen: &Screen, arguments: Create) -> Resul
     let request_id = arguments.request_id.clone();
     let body = CreateBody { settings: settings(arguments, now()), request_id };
     let made: MadeView = admin.send(Method::POST, "/v1/keys", &body, None)?;
-    screen.show(&made, || view::made(screen, &made, &format!("Created {}", view::label(&made.key))))?;
+    screen
+        .show(&made, || view::made(screen, &made, &format!("Created {}", view::label(&made.key))))
+        .map_err(|error| unseen(&made, error))?;
     Ok(Exit::Ok)
+}
+
+/// The change was made and its token is gone: who reads only 'cannot write' would think that nothing happened.
+pub(crate) fn unseen(made: &MadeView, error: Failure) -> Failure {
+    let MadeView { id, version, .. } = made;
+    let lost =
+        if made.token.is_some() { "its token could not be shown and is lost: rotate the key to get another" } else { "it was made before" };
+    error.after(&format!("secret {version} of {id} was made, but {lost}"))
 }
 
 fn settings(arguments: Create, now: Instant) -> Settings {
@@ -235,17 +245,19 @@ fn chosen(selection: &Selection) -> String {
 /// `copy`
 pub(crate) fn copy(admin: &Admin, screen: &Screen, key: &KeyRef, name: String, account: Option<String>) -> Result<Exit, Failure> {
     let made: MadeView = admin.send(Method::POST, &key_path(key, "/copy"), &CopyBody { name, account }, None)?;
-    screen.show(&made, || view::made(screen, &made, &format!("Copied {key} to {}", view::label(&made.key))))?;
+    let title = format!("Copied {key} to {}", view::label(&made.key));
+    screen.show(&made, || view::made(screen, &made, &title)).map_err(|error| unseen(&made, error))?;
     Ok(Exit::Ok)
 }
 
 /// `delete`
 pub(crate) fn delete(admin: &Admin, screen: &Screen, arguments: &Single) -> Result<Exit, Failure> {
     let key: KeyView = admin.act(Method::DELETE, &key_path(&arguments.key, ""), arguments.guard.if_revision)?;
+    let done = changed(screen, &key, "Deleted")?;
     if screen.terminal {
-        eprintln!("It can be brought back for a while: doorward undelete {}", key.id);
+        eprintln!("It can be brought back for a while:\n  doorward undelete {}", key.id);
     }
-    changed(screen, &key, "Deleted")
+    Ok(done)
 }
 
 /// `undelete`

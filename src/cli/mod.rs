@@ -21,11 +21,13 @@ mod verify;
 mod view;
 mod wizard;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::key::without_tokens;
 use args::{Actor, Cli, Everywhere, Verb};
 use exit::{Exit, Failure};
 use http::Admin;
@@ -55,9 +57,16 @@ fn misread(error: &clap::Error) -> ExitCode {
     let asked_for_json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
     if asked_for_json {
         let text = error.render().to_string();
-        tell(&Failure::usage(text.trim().trim_start_matches("error: ")), true);
+        tell(&Failure::usage(without_tokens(text.trim().trim_start_matches("error: ")).as_ref()), true);
     } else {
-        let _ = error.print();
+        // An argument that is a token is repeated by none of this; only where there is one does the text lose its colours.
+        let text = error.render().to_string();
+        match without_tokens(&text) {
+            Cow::Borrowed(_) => drop(error.print()),
+            Cow::Owned(text) => {
+                eprintln!("{text}Tokens are read from a file or standard input (--token-file), since everybody can see arguments.")
+            }
+        }
     }
     ExitCode::from(Exit::Usage as u8)
 }

@@ -24,10 +24,12 @@ pub(crate) fn rotate(admin: &Admin, screen: &Screen, arguments: Rotate) -> Resul
         return keys::changed(screen, &key, done);
     }
     let made: MadeView = admin.send(Method::POST, &path, &body, revision)?;
-    screen.show(&made, || {
-        let text = view::made(screen, &made, &format!("Rotated {}", view::label(&made.key)));
-        if screen.terminal { text + &old_secret(screen, &made) } else { text }
-    })?;
+    screen
+        .show(&made, || {
+            let text = view::made(screen, &made, &format!("Rotated {}", view::label(&made.key)));
+            if screen.terminal { text + &old_secret(screen, &made) + &others(screen, &made) } else { text }
+        })
+        .map_err(|error| keys::unseen(&made, error))?;
     Ok(Exit::Ok)
 }
 
@@ -48,6 +50,17 @@ fn old_secret(screen: &Screen, made: &MadeView) -> String {
         old.version,
         screen.moment_or(old.retires_at, "it is revoked"),
     )
+}
+
+/// Secrets from rotations before the latest that are still in their overlap: neither a rotation nor `--finish` ends those.
+fn others(screen: &Screen, made: &MadeView) -> String {
+    let label = super::shell::quoted(&view::label(&made.key));
+    let good = made.key.secrets.iter().filter(|secret| secret.state == SecretState::Retiring && secret.version + 1 < made.version);
+    good.map(|secret| {
+        let (version, end) = (secret.version, screen.moment_or(secret.retires_at, "it is revoked"));
+        format!("  Secret {version} is good too, until {end}. To end it now: doorward revoke {label} --version {version}\n")
+    })
+    .collect()
 }
 
 /// `revoke`

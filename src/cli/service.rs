@@ -6,7 +6,8 @@ use super::args::service::{CheckConfig, Completions, Man, Serve};
 use super::args::{Cli, Everywhere};
 use super::exit::{Exit, Failure};
 use super::screen::{Screen, print};
-use crate::config::{Config, ConfigError};
+use crate::catalog::CatalogError;
+use crate::config::ConfigError;
 use crate::daemon::{self, ServeError, ServeOptions};
 
 /// `serve`
@@ -33,6 +34,7 @@ fn serve_options(everywhere: &Everywhere, arguments: Serve) -> Result<ServeOptio
 /// Which exit code systemd and scripts see when the daemon did not start.
 fn exit_of(error: &ServeError) -> Exit {
     match error {
+        ServeError::Catalog(CatalogError::WrongPepper { .. } | CatalogError::PepperNeeded { .. }) => Exit::Config,
         ServeError::Config(_) | ServeError::Identity { .. } | ServeError::Pepper(_) | ServeError::Geo(_) => Exit::Config,
         ServeError::Directory(_) => Exit::CantCreate,
         ServeError::Store(_) | ServeError::Catalog(_) => Exit::Io,
@@ -44,8 +46,8 @@ fn exit_of(error: &ServeError) -> Exit {
 pub(crate) fn check_config(screen: &Screen, arguments: &CheckConfig) -> Result<Exit, Failure> {
     let file = arguments.file.as_ref().or(arguments.config.as_ref());
     let file = file.ok_or_else(|| Failure::usage("check-config: which file?"))?;
-    Config::load(file).map_err(|error| match &error {
-        ConfigError::Read { path, source } => Failure::file("read", path, source),
+    daemon::check_config(file).map_err(|error| match &error {
+        ServeError::Config(ConfigError::Read { path, source }) => Failure::file("read", path, source),
         _ => Failure::new(Exit::Config, "config", "the configuration is wrong", error.to_string()),
     })?;
     let document = serde_json::json!({ "file": file, "ok": true });

@@ -10,7 +10,7 @@ mod status;
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -133,6 +133,21 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     running.stop();
     info!("stopped");
     Ok(())
+}
+
+/// Checks a configuration file as `serve` would, down to the users, groups and country database that it names, and changes nothing.
+///
+/// # Errors
+/// What `serve` would refuse to start with, as far as can be told without opening the store.
+pub fn check_config(file: &Path) -> Result<(), ServeError> {
+    let config = Config::load(file)?;
+    identity::access(&config.admin)?;
+    identity::group_of("verify.group", config.verify.group.as_deref())?;
+    identity::group_of("admin.group", config.admin.group.as_deref())?;
+    match &config.country_db {
+        Some(path) => Ok(Geo::without_database().load(path)?),
+        None => Ok(()),
+    }
 }
 
 /// Everything that runs, in the order in which it was started.

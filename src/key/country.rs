@@ -5,6 +5,8 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use super::shown;
+
 /// A country by its ISO 3166-1 alpha-2 code.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Country(pub [u8; 2]);
@@ -62,7 +64,7 @@ impl FromStr for Country {
 
     /// Reads a code in either case; a code that is not assigned is refused, since it could never match.
     fn from_str(text: &str) -> Result<Country, CountryError> {
-        let error = || CountryError(text.chars().take(24).collect());
+        let error = || CountryError(shown(text));
         let country = Country::from_database(text).ok_or_else(error)?;
         let assigned = CODES.split(' ').any(|code| code.as_bytes() == country.0);
         if assigned { Ok(country) } else { Err(error()) }

@@ -5,8 +5,8 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use super::Instant;
 use super::limits::{self, LimitError};
+use super::{Instant, holds_token, shown};
 
 /// The number of a registered function, given once and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -56,6 +56,9 @@ pub enum GrantError {
     /// A wildcard anywhere but at the end.
     #[error("'{0}' is not a grant: a * may only stand at its end")]
     Wildcard(String),
+    /// A token, where a name belongs.
+    #[error("this is a token, not the name of a function")]
+    Token,
     /// Longer than any function's name.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -90,7 +93,11 @@ impl FromStr for FunctionName {
 
     fn from_str(text: &str) -> Result<FunctionName, GrantError> {
         limits::check_bytes("function", text, limits::FUNCTION_BYTES)?;
-        if FunctionName::is_valid(text.as_bytes()) { Ok(FunctionName(text.to_owned())) } else { Err(GrantError::Name(text.to_owned())) }
+        // The grammar would take one; a mistake must not put it into the catalog and its history.
+        if holds_token(text) {
+            return Err(GrantError::Token);
+        }
+        if FunctionName::is_valid(text.as_bytes()) { Ok(FunctionName(text.to_owned())) } else { Err(GrantError::Name(shown(text))) }
     }
 }
 
@@ -101,17 +108,20 @@ impl FromStr for Grant {
         limits::check_bytes("grants", text, limits::FUNCTION_BYTES + 1)?;
         let Some(prefix) = text.strip_suffix('*') else {
             if text.contains('*') {
-                return Err(GrantError::Wildcard(text.to_owned()));
+                return Err(GrantError::Wildcard(shown(text)));
             }
             return Ok(Grant::Exact(text.parse()?));
         };
         if prefix.contains('*') {
-            return Err(GrantError::Wildcard(text.to_owned()));
+            return Err(GrantError::Wildcard(shown(text)));
+        }
+        if holds_token(prefix) {
+            return Err(GrantError::Token);
         }
         if prefix.is_empty() || FunctionName::is_valid(prefix.as_bytes()) {
             Ok(Grant::Prefix(prefix.to_owned()))
         } else {
-            Err(GrantError::Name(text.to_owned()))
+            Err(GrantError::Name(shown(text)))
         }
     }
 }

@@ -5,6 +5,8 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use super::shown;
+
 /// The stable name of a key: a UUIDv7 (RFC 9562), written `key_` and 32 lowercase hexadecimal digits. Never secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct KeyId(pub [u8; 16]);
@@ -43,7 +45,7 @@ impl FromStr for KeyId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<KeyId, IdError> {
-        let error = || IdError(text.chars().take(48).collect());
+        let error = || IdError(shown(text));
         let digits = text.strip_prefix(PREFIX).ok_or_else(error)?;
         let lowercase_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         if digits.len() != 32 || !digits.bytes().all(lowercase_hex) {

@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use super::limits;
+use super::{limits, shown};
 
 /// A moment in UTC, in milliseconds since 1970-01-01T00:00:00Z. Written in RFC 3339.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -67,17 +67,13 @@ impl When {
     }
 }
 
-fn short(text: &str) -> String {
-    text.chars().take(48).collect()
-}
-
 impl FromStr for Instant {
     type Err = InstantError;
 
     fn from_str(text: &str) -> Result<Instant, InstantError> {
-        let timestamp: jiff::Timestamp = text.parse().map_err(|_| InstantError::Instant(short(text)))?;
+        let timestamp: jiff::Timestamp = text.parse().map_err(|_| InstantError::Instant(shown(text)))?;
         let ms = timestamp.as_millisecond();
-        if (0..=limits::INSTANT_MS).contains(&ms) { Ok(Instant(ms)) } else { Err(InstantError::Instant(short(text))) }
+        if (0..=limits::INSTANT_MS).contains(&ms) { Ok(Instant(ms)) } else { Err(InstantError::Instant(shown(text))) }
     }
 }
 
@@ -85,7 +81,7 @@ impl FromStr for Span {
     type Err = InstantError;
 
     fn from_str(text: &str) -> Result<Span, InstantError> {
-        let error = || InstantError::Span(short(text));
+        let error = || InstantError::Span(shown(text));
         let mut rest = text;
         let mut total = 0i64;
         while !rest.is_empty() {
@@ -115,7 +111,7 @@ impl FromStr for When {
         let is_date =
             text.len() == 10 && text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
         let first_moment = is_date.then(|| format!("{text}T00:00:00Z").parse().ok()).flatten();
-        first_moment.map(When::At).ok_or_else(|| InstantError::When(short(text)))
+        first_moment.map(When::At).ok_or_else(|| InstantError::When(shown(text)))
     }
 }
 

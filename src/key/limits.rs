@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::shown;
+
 /// Bytes in a name: it is shown in tables and used as `account/name` in scripts.
 pub const NAME_BYTES: usize = 100;
 /// Bytes in an account: it travels in every verify response, whose lengths are single bytes.
@@ -62,8 +64,7 @@ pub fn check_bytes(field: &'static str, text: &str, limit: usize) -> Result<(), 
     if text.len() <= limit {
         return Ok(());
     }
-    let shown: String = text.chars().take(24).collect();
-    Err(LimitError { field, value: format!("'{shown}…' ({} bytes)", text.len()), limit: format!("{limit} bytes") })
+    Err(LimitError { field, value: format!("'{}' ({} bytes)", shown(text), text.len()), limit: format!("{limit} bytes") })
 }
 
 /// Refuses a list of more than `limit` entries.

@@ -13,6 +13,7 @@ mod network;
 mod record;
 mod reference;
 mod rules;
+mod shown;
 mod token;
 mod verdict;
 
@@ -22,8 +23,9 @@ pub use id::{IdError, KeyId};
 pub use instant::{Instant, InstantError, Span, When};
 pub use limits::LimitError;
 pub use network::{Network, NetworkError, canonical};
-pub use record::{Key, PepperId, Secret, Settings, SettingsError, State, UnknownCountry};
+pub use record::{Key, PepperId, Secret, Settings, SettingsError, State, UnknownCountry, check_text};
 pub use reference::KeyRef;
 pub use rules::{Called, Rules, Standing};
+pub use shown::{holds_token, shown, without_tokens};
 pub use token::{Token, TokenError, check_prefix, reads_as_token, weakness};
 pub use verdict::Verdict;

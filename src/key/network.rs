@@ -10,6 +10,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use super::shown;
+
 /// An IPv4 or IPv6 network in canonical form: no host bits, and never an IPv4-mapped IPv6 network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpNet);
@@ -55,7 +57,7 @@ impl FromStr for Network {
 
     /// Reads an address (the network of that one host) or CIDR. Host bits are cleared.
     fn from_str(text: &str) -> Result<Network, NetworkError> {
-        let error = || NetworkError::Syntax(text.chars().take(64).collect());
+        let error = || NetworkError::Syntax(shown(text));
         let net = match text.parse::<IpNet>() {
             Ok(net) => net,
             Err(_) => IpNet::from(text.parse::<IpAddr>().map_err(|_| error())?),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::limits::{self, LimitError};
-use super::{Country, Grant, Instant, KeyId, Network};
+use super::{Country, Grant, Instant, KeyId, Network, holds_token, shown};
 
 /// A key: its settings, its secrets, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -112,7 +112,7 @@ impl fmt::Debug for PepperId {
 pub enum State {
     /// Deleted, and may be undeleted for a while.
     Deleted,
-    /// Every secret is revoked.
+    /// Every secret is revoked or has retired.
     Revoked,
     /// Switched off.
     Disabled,
@@ -186,7 +186,7 @@ impl Settings {
             return Err(text_error("account", &self.account, "holds a '/', which separates account and name"));
         }
         limits::check_bytes("description", &self.description, limits::DESCRIPTION_BYTES)?;
-        check_controls("description", &self.description)?;
+        check_text("description", &self.description)?;
         limits::check_count("tags", self.tags.len(), limits::TAGS)?;
         for (name, value) in &self.tags {
             check_label("tags", name, limits::TAG_NAME_BYTES)?;
@@ -194,7 +194,7 @@ impl Settings {
                 return Err(text_error("tags", name, "holds a '=', which separates a tag's name and value"));
             }
             limits::check_bytes("tags", value, limits::TAG_VALUE_BYTES)?;
-            check_controls("tags", value)?;
+            check_text("tags", value)?;
         }
         limits::check_count("grants", self.grants.len(), limits::GRANTS)?;
         limits::check_count("networks", self.networks.len(), limits::NETWORKS)?;
@@ -209,6 +209,13 @@ impl Settings {
     }
 }
 
+impl Secret {
+    /// Neither revoked nor retired.
+    pub fn is_good(&self, now: Instant) -> bool {
+        self.revoked_at.is_none() && self.retires_at.is_none_or(|retires_at| now < retires_at)
+    }
+}
+
 impl Key {
     /// The secret made last, which is the one to use.
     pub fn newest(&self) -> Option<&Secret> {
@@ -220,7 +227,7 @@ impl Key {
         let settings = &self.settings;
         if self.deleted_at.is_some() {
             State::Deleted
-        } else if self.secrets.iter().all(|secret| secret.revoked_at.is_some()) {
+        } else if !self.secrets.iter().any(|secret| secret.is_good(now)) {
             State::Revoked
         } else if !settings.enabled {
             State::Disabled
@@ -240,12 +247,24 @@ fn sort_and_dedup<T: Ord>(list: &mut Vec<T>) {
 }
 
 fn text_error(field: &'static str, value: &str, reason: &'static str) -> SettingsError {
-    let value = value.chars().filter(|c| !c.is_control()).take(48).collect();
-    SettingsError::Text { field, value, reason }
+    let value: String = value.chars().filter(|&c| !c.is_control() && !is_invisible(c)).collect();
+    SettingsError::Text { field, value: shown(&value), reason }
 }
 
-fn check_controls(field: &'static str, text: &str) -> Result<(), SettingsError> {
-    if text.chars().any(char::is_control) { Err(text_error(field, text, "holds a control character")) } else { Ok(()) }
+/// Refuses what would spoil tables and logs, and tokens, which belong nowhere.
+pub fn check_text(field: &'static str, text: &str) -> Result<(), SettingsError> {
+    if text.chars().any(char::is_control) {
+        return Err(text_error(field, text, "holds a control character"));
+    }
+    if text.chars().any(is_invisible) {
+        return Err(text_error(field, text, "holds a character that is not seen, or turns the writing direction"));
+    }
+    if holds_token(text) { Err(text_error(field, text, "holds a token: it would be in the history for good")) } else { Ok(()) }
+}
+
+/// Format characters (Unicode's category Cf) by which two different names look the same, or a line is shown in another order than it is written.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn check_label(field: &'static str, text: &str, limit: usize) -> Result<(), SettingsError> {
@@ -253,7 +272,7 @@ fn check_label(field: &'static str, text: &str, limit: usize) -> Result<(), Sett
         return Err(SettingsError::Empty { field });
     }
     limits::check_bytes(field, text, limit)?;
-    check_controls(field, text)?;
+    check_text(field, text)?;
     if text.trim() != text { Err(text_error(field, text, "begins or ends with white space")) } else { Ok(()) }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use super::KeyId;
+use super::{KeyId, shown};
 
 /// How a person names a key: by its id or as `account/name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ impl FromStr for KeyRef {
         Ok(match (text.parse(), text.split_once('/')) {
             (Ok(id), _) => KeyRef::Id(id),
             (_, Some((account, name))) => KeyRef::Name { account: account.to_owned(), name: name.to_owned() },
-            _ => KeyRef::Neither(text.chars().take(200).collect()),
+            _ => KeyRef::Neither(shown(text)),
         })
     }
 }

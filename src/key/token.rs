@@ -4,6 +4,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::limits::{self, LimitError};
+use super::shown;
 
 /// A token as a caller presents it: 1 to 250 bytes of any kind. Wiped when dropped, and never shown by `Debug`.
 ///
@@ -25,6 +26,10 @@ pub enum TokenError {
     #[error("token_prefix: '{0}' is not 1 to {max} of a-z 0-9 _", max = limits::TOKEN_PREFIX_BYTES)]
     Prefix(String),
 }
+
+/// Bytes of the shortest and the longest token that is made here.
+pub(super) const SHORTEST_MADE: usize = 1 + 1 + SECRET_DIGITS + CHECK_DIGITS;
+pub(super) const LONGEST_MADE: usize = limits::TOKEN_PREFIX_BYTES + 1 + SECRET_DIGITS + CHECK_DIGITS;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Base62 digits of 256 bits.
@@ -87,7 +92,7 @@ impl fmt::Debug for Token {
 /// Refuses a prefix outside the grammar: 1 to 16 of `a-z 0-9 _`.
 pub fn check_prefix(prefix: &str) -> Result<(), TokenError> {
     let fits = !prefix.is_empty() && prefix.len() <= limits::TOKEN_PREFIX_BYTES;
-    if fits && prefix.bytes().all(in_prefix) { Ok(()) } else { Err(TokenError::Prefix(prefix.chars().take(32).collect())) }
+    if fits && prefix.bytes().all(in_prefix) { Ok(()) } else { Err(TokenError::Prefix(shown(prefix))) }
 }
 
 /// Whether the text has the form of a token with any prefix and its check digits are right: all that can be known offline.

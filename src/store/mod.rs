@@ -192,7 +192,15 @@ impl Store {
 
     fn check_witness(&self) -> Result<(), StoreError> {
         let head = self.head()?;
-        let Some(acknowledged) = self.0.witness.lock().acknowledged() else { return Ok(()) };
+        let Some(acknowledged) = self.0.witness.lock().acknowledged() else {
+            if head.sequence > 0 {
+                tracing::warn!(
+                    changes = head.sequence,
+                    "the store's file 'acknowledged' is missing or damaged: whether its last changes are all there cannot be told this time"
+                );
+            }
+            return Ok(());
+        };
         let entry_mac = if acknowledged.sequence == head.sequence {
             Some(head.mac)
         } else {
