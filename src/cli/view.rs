@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn eighty_columns_are_enough_for_a_key() {
-        for text in [key(&screen(true), &example()), keys(&screen(true), &[example(), example()])] {
+        for text in [key(&screen(true), &example(), true), keys(&screen(true), &[example(), example()])] {
             assert!(text.lines().all(|line| console::measure_text_width(line) <= 80), "{text}");
         }
         let table = keys(&screen(true), &[example(), example()]);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_every_field_in_full() {
-        let text = key(&screen(false), &example());
+        let text = key(&screen(false), &example(), true);
         for line in ["account: acme-industries", "state: active", "expires_at: 2027-01-15T08:00:00Z", "countries: DE", "not_before: "] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }
