@@ -116,7 +116,7 @@ mod tests {
         let text = entries(&screen, &[entry]);
         let id = KeyId([1; 16]);
         assert_eq!(
-            text.lines().next(),
+            text.lines().nth(1),
             Some(format!("9\t1970-01-01T00:00:00Z\troot for alice\trotate_extend\t{id}\tgrants\ta b\ta").as_str())
         );
     }
