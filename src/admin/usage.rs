@@ -14,7 +14,7 @@ use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::view;
 use super::wire::{DenialList, DenialView, KeyView, RecentNetwork, SecretView, UsageRow, UsageView};
-use crate::key::{Country, FunctionId, Instant, Key, KeyId, KeyRef, Span, Verdict, When, shown};
+use crate::key::{Country, FunctionId, Instant, Key, KeyId, KeyRef, Span, Verdict, When, shown, without_tokens};
 use crate::store::{Store, StoreError};
 
 /// How far back usage is counted unless asked otherwise.
@@ -292,7 +292,8 @@ pub(super) async fn denials(ask: Ask, Asked(query): Asked<DenialsQuery>) -> Resu
                 key_id: known.then_some(denial.key),
                 key: names.get(&denial.key).cloned().flatten(),
                 version: known.then_some(denial.version),
-                function: denial.function,
+                // A web server may send a token where the function belongs: the grammar would take it.
+                function: without_tokens(&denial.function).into_owned(),
                 address: denial.address,
                 country: denial.country,
             }

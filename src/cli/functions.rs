@@ -32,7 +32,7 @@ fn path(name: &FunctionName) -> String {
 fn list(admin: &Admin, screen: &Screen) -> Result<Exit, Failure> {
     let list: FunctionList = admin.get("/v1/functions")?;
     screen.show(&list, || {
-        let mut grid = Grid::new(&["FUNCTION", "RESTRICTED", "REGISTERED"]).at_least("FUNCTION", 30);
+        let mut grid = Grid::new(&["FUNCTION", "RESTRICTED", "REGISTERED"]).at_least("FUNCTION", 20).at_least("REGISTERED", 37);
         for function in &list.functions {
             let restricted = if function.restricted { field("restricted", Hue::Warn) } else { field("-", Hue::Dim) };
             grid.row(vec![function.name.to_string().into(), restricted, screen.moment(function.created_at).into()]);

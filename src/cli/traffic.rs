@@ -1,9 +1,12 @@
 use super::args::traffic::{Country, Denials};
 use super::exit::{Exit, Failure};
 use super::http::{Admin, escaped, with_query};
-use super::screen::{Hue, Screen};
+use super::screen::{Hue, Screen, relative};
 use super::table::{Grid, field};
 use crate::admin::wire::{CountryView, DenialList};
+
+/// Columns of a terminal that has room for everything.
+const WIDE: usize = 110;
 
 /// `denials`
 pub(crate) fn denials(admin: &Admin, screen: &Screen, arguments: &Denials) -> Result<Exit, Failure> {
@@ -13,11 +16,12 @@ pub(crate) fn denials(admin: &Admin, screen: &Screen, arguments: &Denials) -> Re
             return "Nothing was denied lately.\n".to_owned();
         }
         let mut grid = Grid::new(&["TIME", "VERDICT", "KEY", "SECRET", "FUNCTION", "ADDRESS", "COUNTRY"]).right("SECRET");
-        grid = grid.wide_only("SECRET", 110).wide_only("COUNTRY", 110).at_least("VERDICT", 19).at_least("TIME", 21);
+        grid = grid.wide_only("SECRET", WIDE).wide_only("COUNTRY", WIDE).at_least("VERDICT", 19).at_least("TIME", 14);
         for denial in &list.denials {
             let key = denial.key.clone().or_else(|| denial.key_id.map(|id| id.to_string())).unwrap_or_else(|| "-".to_owned());
             grid.row(vec![
-                screen.moment(denial.at).into(),
+                // On a narrow terminal one line a denial matters more than the date: they are the latest.
+                if screen.terminal && screen.width < WIDE { relative(denial.at, screen.now) } else { screen.moment(denial.at) }.into(),
                 field(&denial.verdict, Hue::Bad),
                 key.into(),
                 denial.version.map(|version| version.to_string()).unwrap_or_default().into(),

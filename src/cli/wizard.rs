@@ -71,12 +71,21 @@ fn failed(error: io::Error) -> Failure {
     interrupted(&error)
 }
 
+/// An error on one line of the narrowest terminal: the prompt redraws itself wrongly below one that wraps.
+fn brief(checked: Result<(), String>) -> Result<(), String> {
+    const CHARS: usize = 72;
+    checked.map_err(|error| match error.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error,
+    })
+}
+
 fn text(question: &str, example: &str, check: impl Fn(&str) -> Result<(), String> + Clone + 'static) -> io::Result<String> {
     let typed = check.clone();
     cliclack::input(question)
         .placeholder(example)
-        .validate_interactively(move |text: &String| if text.is_empty() { Ok(()) } else { typed(text) })
-        .validate_on_enter(move |text: &String| check(text))
+        .validate_interactively(move |text: &String| if text.is_empty() { Ok(()) } else { brief(typed(text)) })
+        .validate_on_enter(move |text: &String| brief(check(text)))
         .interact()
 }
 
@@ -111,9 +120,9 @@ fn grants(catalog: &FunctionList) -> Result<Vec<Grant>, Failure> {
     let typed_names = names.clone();
     let while_typed = move |text: &String| {
         let begins_a_name = |entry: &str| typed_names.iter().any(|name| name.starts_with(entry));
-        check_grants(finished(text, begins_a_name), &typed_names)
+        brief(check_grants(finished(text, begins_a_name), &typed_names))
     };
-    let check = move |text: &String| check_grants(text, &names);
+    let check = move |text: &String| brief(check_grants(text, &names));
     let question =
         if grants.is_empty() { "Functions it may call: names, prefixes or *" } else { "More functions: prefixes such as leads.* or *" };
     let typed: String = cliclack::input(question)
@@ -174,8 +183,8 @@ where
     let typed: String = cliclack::input(question)
         .placeholder(example)
         .required(false)
-        .validate_interactively(move |text: &String| parse(finished(text, may_become_right)))
-        .validate_on_enter(move |text: &String| parse(text))
+        .validate_interactively(move |text: &String| brief(parse(finished(text, may_become_right))))
+        .validate_on_enter(move |text: &String| brief(parse(text)))
         .interact()?;
     Ok(entries(&typed).filter_map(|entry| entry.parse().ok()).collect())
 }
@@ -188,7 +197,7 @@ fn unplaced() -> io::Result<Unplaced> {
 }
 
 fn expiry() -> io::Result<Moment> {
-    let check = |text: &String| check_expiry(text, now());
+    let check = |text: &String| brief(check_expiry(text, now()));
     let typed: String = cliclack::input("Expires (a date, a span from now, RFC 3339, or never)")
         .default_input("365d")
         .validate_interactively(move |text: &String| if begins_a_moment(text) { Ok(()) } else { check(text) })
@@ -223,7 +232,10 @@ fn summary(key: &Create) -> io::Result<()> {
         any(joined(&key.countries), "any"),
     );
     cliclack::note("The key", lines)?;
-    cliclack::note("The same without questions", shell::line(&equivalent(key)))
+    cliclack::log::step("The same without questions:")?;
+    // Outside of any box, so that it can be copied.
+    eprintln!("{}", shell::line(&equivalent(key)));
+    Ok(())
 }
 
 /// The command that makes the same key without questions.
