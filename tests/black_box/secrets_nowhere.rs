@@ -60,6 +60,45 @@ fn no_token_turns_up_anywhere() {
     assert!(thread::scope(|scope| scope.spawn(|| nowhere_below(daemon.home(), canary.as_bytes())).join().is_err()), "the search can find");
 }
 
+/// A value was cut before it was looked at for a token, so that its first characters, all of the secret's, stood in the error; and a token given as a
+/// name or a description was taken, and stayed in the history for good.
+#[test]
+fn a_token_in_a_wrong_place_is_refused_and_not_repeated() {
+    let mut daemon = Daemon::start();
+    let token = daemon.create("acme/web", &["--grant", "leads.*"]).token;
+    let tag = format!("owner={token}");
+    let wrong: &[&[&str]] = &[
+        &["create", "--account", "acme", "--name", &token],
+        &["create", "--account", &token, "--name", "x"],
+        &["create", "--account", "acme", "--name", "x", "--description", &token],
+        &["create", "--account", "acme", "--name", "x", "--tag", &tag],
+        &["create", "--account", "acme", "--name", "x", "--expires", &token],
+        &["create", "--account", "acme", "--name", "x", "--grant", &token],
+        &["create", "--account", "acme", "--name", "x", "--network", &token],
+        &["create", "--account", "acme", "--name", "x", "--request-id", &token],
+        &["edit", "acme/web", "--description", &token],
+        &["disable", "acme/web", "--as", &token],
+        &["rotate", "acme/web", "--overlap", &token],
+        &["functions", "add", &token],
+        &["show", &token],
+        &["identify", &token],
+        &["verify", "--function", &token, &token],
+        &["usage", "--since", &token],
+        &["country", &token],
+    ];
+    let secret = &token.as_bytes()[3..13];
+    for words in wrong {
+        for words in [words.to_vec(), [words, &["--json"][..]].concat()] {
+            let Ran { code, stdout, stderr } = daemon.run(&words);
+            assert_ne!(code, 0, "{} {}", words[0], words[1]);
+            assert!(!holds(stdout.as_bytes(), secret) && !holds(stderr.as_bytes(), secret), "{} {}: {stderr}", words[0], words[1]);
+        }
+    }
+    assert_eq!(daemon.json(&["show", "acme/web"])["revision"], 1, "nothing was changed");
+    daemon.terminate();
+    nowhere_below(daemon.home(), secret);
+}
+
 fn holds(text: &[u8], piece: &[u8]) -> bool {
     text.windows(piece.len()).any(|window| window == piece)
 }
