@@ -35,8 +35,15 @@ pub const CHECKS: [Verdict; 13] = *Verdict::ALL.last_chunk().unwrap();
 
 /// The verdict: the first check that fails, or `ok`.
 pub fn decide(subject: &Subject<'_>, circumstances: &Circumstances<'_>) -> Verdict {
-    CHECKS.into_iter().find(|&check| fails(check, subject, circumstances)).unwrap_or(Verdict::Ok)
+    // Each check by a constant number, so that the compiler makes straight code of them: a loop costs a mispredicted jump for each.
+    macro_rules! first_failing {
+        ($($number:literal)*) => { $(if fails(CHECKS[$number], subject, circumstances) { return CHECKS[$number]; })* };
+    }
+    first_failing!(0 1 2 3 4 5 6 7 8 9 10 11 12);
+    Verdict::Ok
 }
+
+const _: () = assert!(CHECKS.len() == 13);
 
 /// Every check with whether it passes, for `explain`.
 pub fn checks(subject: &Subject<'_>, circumstances: &Circumstances<'_>) -> [(Verdict, bool); 13] {
