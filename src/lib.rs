@@ -14,7 +14,7 @@
 //!
 //! - `daemon` starts and stops everything, in order; `cli` is the command.
 //! - [`verify_socket`] reads frames and writes answers; `admin` speaks HTTP and JSON; `flush` carries counts into the store.
-//! - [`verify`] is the hot path, on one screen: no lock, no disk, no allocation. `catalog` is the one writer: durable, then visible. [`client`] asks over the verify socket.
+//! - [`verify`] is the hot path, on one screen: it waits for no lock and no disk, and allocates nothing. `catalog` is the one writer: durable, then visible. [`client`] asks over the verify socket.
 //! - [`protocol`], [`digest`], [`index`], [`policy`], [`usage`], `store` and [`geo`] do not know each other. `store` alone names RocksDB.
 //! - [`key`] has the nouns and their limits. `config`, `systemd` and [`clock`] are leaves.
 //!

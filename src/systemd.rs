@@ -1,8 +1,4 @@
-//! What systemd is told and what it hands over. Outside of systemd all of this does nothing.
-
-use std::collections::HashMap;
-use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+//! What systemd is told. Outside of systemd all of this does nothing.
 
 use sd_notify::NotifyState;
 use tracing::warn;
@@ -24,30 +20,6 @@ pub fn reloading() {
 /// Tells that the daemon is on its way to its end.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
-}
-
-/// Sets the line that `systemctl status` shows.
-pub fn status(status: &str) {
-    notify(&[NotifyState::Status(&one_line(status))]);
-}
-
-/// Takes over the sockets that systemd opened for this process, by their `FileDescriptorName=`.
-///
-/// # Safety
-/// To be called once: each descriptor gets its one owner here.
-///
-/// # Errors
-/// Variables that systemd would not set so, or two sockets of one name.
-pub unsafe fn listen_fds() -> io::Result<HashMap<String, OwnedFd>> {
-    let mut sockets = HashMap::new();
-    for (descriptor, name) in sd_notify::listen_fds_with_names()? {
-        // SAFETY: systemd passed it to this process alone, and the caller takes it over once.
-        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        if sockets.insert(name.clone(), socket).is_some() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("systemd passed two sockets of the name '{name}'")));
-        }
-    }
-    Ok(sockets)
 }
 
 /// The protocol has one assignment a line: a second line would be one.

@@ -1,4 +1,4 @@
-//! THE hot path: digest, find, decide, count, answer. No lock is held, no disk is touched, nothing is allocated.
+//! THE hot path: digest, find, decide, count, answer. It waits for no lock and no disk, and allocates nothing.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ use crate::store::{Head, Store, StoreError};
 /// Changes that may wait for the writer; whoever comes then waits for room.
 const WAITING_CHANGES: usize = 1024;
 
-/// What of the catalog is configured. May be changed while it runs.
+/// What of the catalog is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogOptions {
     /// What new tokens begin with.
@@ -231,16 +231,6 @@ impl Catalog {
     /// The pepper that secrets still needed at the start, besides the current one.
     pub fn previous_pepper(&self) -> Option<PepperId> {
         self.previous_pepper
-    }
-
-    /// Takes over options of a configuration that was read again.
-    ///
-    /// # Errors
-    /// The token prefix breaks its grammar; then nothing changes.
-    pub fn set_options(&self, options: CatalogOptions) -> Result<(), TokenError> {
-        check_prefix(&options.token_prefix)?;
-        *self.shared.options.lock() = Arc::new(options);
-        Ok(())
     }
 
     /// Checks the entries of a range of the history against its chain.

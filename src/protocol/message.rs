@@ -13,8 +13,9 @@ pub const VERSION: u8 = 1;
 pub const MAGIC: [u8; 8] = *b"DOORWARD";
 /// The most requests in a batch: the count is a single byte, and no length is over 250.
 pub const BATCH_REQUESTS: usize = 250;
-/// The longest body of the answer to a batch.
-pub const BATCH_RESPONSE_BYTES: usize = 1 + BATCH_REQUESTS * (1 + 1 + 2 + 16 + 8 + 8 + 1 + ACCOUNT_BYTES);
+
+// An account is a short text of the protocol, whose length is one byte.
+const _: () = assert!(ACCOUNT_BYTES <= 250);
 
 /// Client: the versions it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]

@@ -5,6 +5,6 @@ mod message;
 
 pub use frame::{Decoded, Frame, FrameError, HEADER_BYTES, Kind, MAX_BODY_BYTES, Tag, decode, encode};
 pub use message::{
-    Address, BATCH_REQUESTS, BATCH_RESPONSE_BYTES, BodyError, ErrorCode, Failure, Hello, MAGIC, Response, VERSION, Verify, Welcome,
-    batch_requests, batch_responses, decode_body, encode_body,
+    Address, BATCH_REQUESTS, BodyError, ErrorCode, Failure, Hello, MAGIC, Response, VERSION, Verify, Welcome, batch_requests,
+    batch_responses, decode_body, encode_body,
 };
