@@ -1,10 +1,12 @@
-//! THE hot path: digest, find, decide, count, answer. It waits for no lock and no disk, and allocates nothing.
+//! THE hot path: recognise, decide, count, answer. It waits for no lock and no disk, and allocates nothing.
 
 use std::sync::Arc;
 
-use crate::digest::{Peppers, token_sha256};
+use arrayvec::ArrayVec;
+
+use crate::digest::{Peppers, Recogniser, token_sha256};
 use crate::geo::Geo;
-use crate::index::{Found, Index, Pin};
+use crate::index::{Found, Index, Pin, Tag};
 use crate::key::{CountryOf, FunctionId, Instant, KeyId, Verdict, reads_as_token};
 use crate::policy::{self, Circumstances, Subject};
 use crate::protocol::{Response, Verify};
@@ -16,20 +18,67 @@ pub struct Door {
     pub index: Arc<Index>,
     /// The current pepper, and the previous one while a secret needs it.
     pub peppers: Peppers,
+    /// Recognises tokens that were verified before.
+    pub recogniser: Recogniser,
     /// The country database.
     pub geo: Arc<Geo>,
     /// The counters.
     pub usage: Arc<Usage>,
 }
 
+/// Requests of which the memory is asked for together, so that they wait for it once and not one by one: as many as are under way before the
+/// first has arrived, and no more than the first-level cache holds.
+pub const ROUND: usize = 64;
+
 impl Door {
-    /// Answers one request. `lane` spreads the counting of different connections.
-    pub fn verify<'p>(&self, request: &Verify<'_>, now: Instant, lane: usize, pin: &'p Pin) -> Response<'p> {
-        let found = self.find(request.token, pin);
+    /// Answers requests in their order, all of them as of `now`. `lane` spreads the counting of different connections.
+    pub fn verify(&self, requests: &[Verify<'_>], now: Instant, lane: usize, mut answer: impl FnMut(&Response<'_>)) {
+        let pin = self.index.pin();
+        let mut counting = self.usage.hold(lane);
+        for round in requests.chunks(ROUND) {
+            let mut tags = ArrayVec::<Tag, ROUND>::new();
+            for request in round {
+                let tag = self.recogniser.tag(request.token);
+                self.index.expect(tag, &pin);
+                tags.push(tag);
+            }
+            for (request, tag) in round.iter().zip(tags) {
+                let recognised = self.index.recognise(tag, &pin);
+                let found = match &recognised {
+                    Some(recognised) => Some(recognised.found()),
+                    None => self.first_sight(request.token, tag, &pin),
+                };
+                let (verdict, event) = self.decide(request, found.as_ref(), now, &pin);
+                counting.count(&event);
+                answer(&found.map_or_else(|| Response::of_nobody(verdict), |found| response(verdict, &found, now)));
+            }
+        }
+    }
+
+    /// Whose token this is. A token under the previous pepper is found too, until no secret needs that pepper.
+    pub fn find<'p>(&self, token: &[u8], pin: &'p Pin) -> Option<Found<'p>> {
+        self.digests(token).find_map(|digest| self.index.find(&digest, pin))
+    }
+
+    /// As [`Door::find`], and from now on the token is recognised by its tag.
+    #[cold]
+    fn first_sight<'p>(&self, token: &[u8], tag: Tag, pin: &'p Pin) -> Option<Found<'p>> {
+        let (found, digest) = self.digests(token).find_map(|digest| Some((self.index.find(&digest, pin)?, digest)))?;
+        self.index.note(tag, &digest, pin);
+        Some(found)
+    }
+
+    fn digests(&self, token: &[u8]) -> impl Iterator<Item = [u8; 32]> {
+        let sha256 = token_sha256(token);
+        [Some(&self.peppers.current), self.peppers.previous.as_ref()].into_iter().flatten().map(move |pepper| pepper.digest(&sha256))
+    }
+
+    #[inline]
+    fn decide<'r>(&self, request: &Verify<'r>, found: Option<&Found<'_>>, now: Instant, pin: &Pin) -> (Verdict, Event<'r>) {
         let address = request.address.ip();
         let country = address.map_or(CountryOf::Unknown, |address| self.geo.country(address));
         let called = self.index.called(request.function, pin);
-        let verdict = match &found {
+        let verdict = match found {
             Some(Found { standing, rules, .. }) => {
                 let circumstances = Circumstances { now, address, country, called, strict: self.index.strict() };
                 policy::decide(&Subject { standing: *standing, rules }, &circumstances)
@@ -47,19 +96,11 @@ impl Door {
             at: now,
             function_name: request.function,
         };
-        self.usage.count(lane, &event);
-        found.map_or_else(|| Response::of_nobody(verdict), |found| answer(verdict, &found, now))
-    }
-
-    /// Whose token this is. A token under the previous pepper is found too, until no secret needs that pepper.
-    pub fn find<'p>(&self, token: &[u8], pin: &'p Pin) -> Option<Found<'p>> {
-        let sha256 = token_sha256(token);
-        let current = self.index.find(&self.peppers.current.digest(&sha256), pin);
-        current.or_else(|| self.index.find(&self.peppers.previous.as_ref()?.digest(&sha256), pin))
+        (verdict, event)
     }
 }
 
-fn answer<'p>(verdict: Verdict, found: &Found<'p>, now: Instant) -> Response<'p> {
+fn response<'p>(verdict: Verdict, found: &Found<'p>, now: Instant) -> Response<'p> {
     let milliseconds = |instant: Option<Instant>| instant.map_or(0, |instant| instant.0).to_le_bytes();
     let retiring = !found.standing.revoked && found.standing.retires_at.is_some_and(|retires_at| now < retires_at);
     Response {
@@ -70,5 +111,92 @@ fn answer<'p>(verdict: Verdict, found: &Found<'p>, now: Instant) -> Response<'p>
         expires_at: milliseconds(found.standing.expires_at),
         retires_at: milliseconds(found.standing.retires_at),
         account: found.account,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::digest::Pepper;
+    use crate::key::{Function, Key, PepperId, Secret, Settings};
+    use crate::protocol::{Address, encode_body};
+
+    const KEYS: u8 = 40;
+
+    /// A door with keys of many kinds under two peppers; the token of the key `n` is `[n; 30]`.
+    fn door() -> Door {
+        let peppers = Peppers { current: Pepper::from_bytes([1; 32]), previous: Some(Pepper::from_bytes([2; 32])) };
+        let index = Index::new();
+        let function = |(number, name): (u16, &str)| Function {
+            id: FunctionId(FunctionId::FIRST.0 + number),
+            name: name.parse().unwrap(),
+            restricted: number == 1,
+            created_at: Instant(1),
+        };
+        index.publish_functions(&[(0, "leads.insert"), (1, "leads.delete"), (2, "mail.send")].map(function));
+        for number in 0..KEYS {
+            let mut settings = Settings::new(&"a".repeat(1 + usize::from(number) * 2), "n");
+            settings.grants = [["leads.*", "mail.send"], ["*", "leads.delete"]][usize::from(number % 2)].map(|g| g.parse().unwrap()).into();
+            settings.networks = (0..number % 7).map(|n| format!("10.{n}.0.0/16").parse().unwrap()).collect();
+            settings.countries = if number % 3 == 0 { vec!["GB".parse().unwrap()] } else { vec![] };
+            settings.expires_at = (number % 4 == 0).then_some(Instant(1_000));
+            settings.enabled = number % 11 != 10;
+            settings.normalize().unwrap();
+            let pepper = if number % 5 == 0 { peppers.previous.as_ref().unwrap() } else { &peppers.current };
+            let secret = Secret {
+                version: 1,
+                digest: pepper.digest_token(&[number; 30]),
+                pepper: PepperId([0; 8]),
+                created_at: Instant(1),
+                retires_at: (number % 6 == 5).then_some(Instant(2_000)),
+                revoked_at: (number % 13 == 12).then_some(Instant(1)),
+            };
+            let id = KeyId([number + 1; 16]);
+            index.publish(&Key { id, settings, secrets: vec![secret], created_at: Instant(1), deleted_at: None, revision: 1 }).unwrap();
+        }
+        let geo = Geo::without_database();
+        geo.load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/country/flat.mmdb"))).unwrap();
+        Door { index: Arc::new(index), peppers, recogniser: Recogniser::new(), geo: Arc::new(geo), usage: Arc::new(Usage::new()) }
+    }
+
+    fn answers(door: &Door, requests: &[Verify<'_>], now: Instant) -> Vec<Vec<u8>> {
+        let mut answers = Vec::new();
+        door.verify(requests, now, 0, |response| {
+            let (mut body, mut by_bincode) = (Vec::new(), Vec::new());
+            response.encode(&mut body);
+            encode_body(&mut by_bincode, response);
+            assert_eq!(body, by_bincode);
+            answers.push(body);
+        });
+        answers
+    }
+
+    proptest! {
+        /// Alone or with others, at first sight or recognised: the same answers, and the same counts.
+        #[test]
+        fn requests_together_get_the_answers_that_each_gets_alone(
+            asked in proptest::collection::vec((0..KEYS + 3, 0..4usize, any::<Option<[u8; 2]>>(), any::<bool>()), 1..200),
+            now in 0..3_000i64,
+        ) {
+            let tokens: Vec<[u8; 30]> = asked.iter().map(|(number, ..)| [*number; 30]).collect();
+            let requests: Vec<Verify<'_>> = asked.iter().zip(&tokens).map(|((_, function, address, british), token)| Verify {
+                token,
+                function: ["leads.insert", "leads.delete", "mail.send", "none.such"][*function],
+                address: address.map_or(Address::None, |[a, b]| Address::V4(if *british { [2, 125, 160, b] } else { [10, a % 8, b, 1] })),
+            }).collect();
+            let (alone, together) = (door(), door());
+            let now = Instant(now);
+            let first: Vec<_> = requests.iter().flat_map(|request| answers(&alone, &[*request], now)).collect();
+            let again: Vec<_> = requests.iter().flat_map(|request| answers(&alone, &[*request], now)).collect();
+            prop_assert_eq!(&first, &again);
+            prop_assert_eq!(&first, &answers(&together, &requests, now));
+            prop_assert_eq!(&first, &answers(&together, &requests, now));
+            prop_assert_eq!(first.len(), requests.len());
+            prop_assert_eq!(alone.usage.totals(), together.usage.totals());
+        }
     }
 }

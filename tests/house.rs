@@ -43,8 +43,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["key"]),
     ("usage", &["key"]),
     ("verify", &["digest", "geo", "index", "key", "policy", "protocol", "usage"]),
-    // Only the pin that a round of requests shares.
-    ("verify_socket", &["clock", "index", "key", "protocol", "verify"]),
+    ("verify_socket", &["clock", "key", "protocol", "verify"]),
 ];
 
 /// Lines of a source file. Past 500 it asks to be cut; past this it must be.

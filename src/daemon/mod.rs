@@ -26,6 +26,7 @@ use crate::admin::{self, Access, AdminState};
 use crate::catalog::{Catalog, CatalogError, CatalogOptions};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::digest::Recogniser;
 use crate::flush::Flush;
 use crate::geo::{Geo, GeoError};
 use crate::index::Index;
@@ -199,7 +200,7 @@ impl Running {
             .map_err(|error| ServeError::System("the flush thread", error))?;
         let flush = Arc::new(flush);
 
-        let door = Arc::new(Door { index, peppers, geo, usage });
+        let door = Arc::new(Door { index, peppers, recogniser: Recogniser::new(), geo, usage });
         let listener = run.bind(VERIFY_SOCKET, config.verify.mode, verify_group)?;
         let verify_socket = VerifySocket::start(listener, Arc::clone(&door), Arc::clone(&clock), config.verify.max_connections)
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;

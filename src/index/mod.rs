@@ -5,6 +5,8 @@
 
 mod functions;
 mod record;
+mod shared;
+mod sightings;
 mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,16 +18,26 @@ use thiserror::Error;
 use crate::key::{Called, Function, Grant, Key, KeyId, Rules, Standing};
 
 use functions::Functions;
-use record::{Record, Words};
+use record::Record;
+use shared::Pool;
+use sightings::{Sighting, Sightings};
 use table::Table;
+
+/// The first 128 bits of a digest: the most that RFC 2104 section 5 asks of a truncated HMAC-SHA-256.
+type Words = [u64; 2];
+/// What a token is recognised by: 128 bits that nobody outside of this process can compute.
+pub type Tag = [u64; 2];
+/// Bits of an address of the heap.
+const ADDRESS_BITS: u32 = 48;
 
 /// Every secret of every key, deleted and revoked ones included, so that each can be refused by its own verdict.
 pub struct Index {
     table: Table,
+    sightings: Sightings,
     functions: Functions,
     strict: AtomicBool,
-    /// Publishing is one at a time; readers never touch this.
-    publishing: Mutex<()>,
+    /// Publishing is one at a time; readers never wait for this.
+    publishing: Mutex<Pool>,
 }
 
 /// Holds what a reader was shown in memory until it is dropped. Cheap; not to be kept across a blocking call.
@@ -46,6 +58,12 @@ pub struct Found<'p> {
     pub rules: &'p Rules,
 }
 
+/// A secret that was recognised: see [`Index::recognise`].
+pub struct Recognised<'p> {
+    sighting: Sighting,
+    pin: &'p Pin,
+}
+
 /// Another key already has a secret with this digest: the same token was imported twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("another key, {0}, already has this token")]
@@ -60,7 +78,13 @@ impl Default for Index {
 impl Index {
     /// An index without secrets and functions, in strict mode.
     pub fn new() -> Index {
-        Index { table: Table::new(), functions: Functions::new(), strict: AtomicBool::new(true), publishing: Mutex::new(()) }
+        Index {
+            table: Table::new(),
+            sightings: Sightings::new(),
+            functions: Functions::new(),
+            strict: AtomicBool::new(true),
+            publishing: Mutex::new(Pool::new()),
+        }
     }
 
     /// Pins this moment.
@@ -68,7 +92,7 @@ impl Index {
         Pin(crossbeam_epoch::pin())
     }
 
-    /// Finds a secret by the first 128 bits of its digest, the most that RFC 2104 section 5 asks of a truncated HMAC-SHA-256.
+    /// Finds a secret by the first 128 bits of its digest.
     pub fn find<'p>(&self, digest: &[u8; 32], pin: &'p Pin) -> Option<Found<'p>> {
         let record = self.table.find(words(digest), &pin.0)?;
         Some(Found {
@@ -78,6 +102,27 @@ impl Index {
             standing: record.standing(),
             rules: record.rules(),
         })
+    }
+
+    /// Asks for the memory that [`Index::recognise`] will look at, so that it is there by then.
+    #[inline]
+    pub fn expect(&self, tag: Tag, pin: &Pin) {
+        self.sightings.prefetch(tag, &pin.0);
+    }
+
+    /// Finds a secret by the tag of its token, if that was noted before.
+    #[inline]
+    pub fn recognise<'p>(&self, tag: Tag, pin: &'p Pin) -> Option<Recognised<'p>> {
+        self.sightings.find(tag, &pin.0).map(|sighting| Recognised { sighting, pin })
+    }
+
+    /// Notes the tag of the token whose digest this is, so that it is recognised from now on. Does nothing for a digest that no secret has, nor
+    /// while another thread publishes or notes: the next time will do.
+    pub fn note(&self, tag: Tag, digest: &[u8; 32], pin: &Pin) {
+        let Some(_one_at_a_time) = self.publishing.try_lock() else { return };
+        if let Some(record) = self.table.find(words(digest), &pin.0) {
+            self.sightings.note(tag, record, &pin.0);
+        }
     }
 
     /// What the catalog knows of a function's name.
@@ -109,7 +154,7 @@ impl Index {
         let guard = crossbeam_epoch::pin();
         // Before the lock, so that a start compiles on several cores.
         let rules = self.compile(key, &guard);
-        let _one_at_a_time = self.publishing.lock();
+        let mut pool = self.publishing.lock();
         for secret in &key.secrets {
             if let Some(other) = self.table.find(words(&secret.digest), &guard).filter(|record| record.id() != key.id) {
                 return Err(Duplicate(other.id()));
@@ -124,9 +169,17 @@ impl Index {
                 expires_at: key.settings.expires_at,
                 retires_at: secret.retires_at,
             };
-            let record = Record::make(words(&secret.digest), key.id, secret.version, &standing, &rules, &key.settings.account);
-            self.table.put(record, &guard);
+            let shared = pool.take(&rules);
+            let record = Record::make(words(&secret.digest), key.id, secret.version, &standing, shared, &key.settings.account);
+            if let Some(replaced) = self.table.put(record, &guard) {
+                self.sightings.replace(replaced, record, &guard);
+                pool.let_go(replaced.shared_rules(), &guard);
+                let address = replaced.address();
+                // SAFETY: no reader that pins from now on can reach the replaced record, and only here was it replaced.
+                unsafe { guard.defer_unchecked(move || Record::at(address).free()) };
+            }
         }
+        self.sightings.reserve(self.table.len(), &guard);
         Ok(())
     }
 
@@ -137,7 +190,8 @@ impl Index {
 
     /// Bytes of memory, all told but for the allocator's own.
     pub fn bytes(&self) -> usize {
-        self.table.bytes()
+        let rules = self.publishing.lock().bytes();
+        self.table.bytes() + rules + self.sightings.bytes(&crossbeam_epoch::pin())
     }
 
     /// A grant by a name that is not registered (any more) covers nothing.
@@ -155,138 +209,18 @@ impl Index {
     }
 }
 
+impl Recognised<'_> {
+    /// The secret.
+    #[inline]
+    pub fn found(&self) -> Found<'_> {
+        self.sighting.found(&self.pin.0)
+    }
+}
+
 fn words(digest: &[u8; 32]) -> Words {
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| digest[at + i]));
     [word(0), word(8)]
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-
-    use super::*;
-    use crate::key::{Instant, PepperId, Secret, Settings};
-
-    fn key(number: u64) -> Key {
-        let mut digest = [7; 32];
-        // Spread as a real digest is, so that a test of many keys sees every shard.
-        let spread = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        digest[..8].copy_from_slice(&spread.to_le_bytes());
-        digest[8..16].copy_from_slice(&spread.rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_le_bytes());
-        let created_at = Instant(1);
-        let secret = Secret { version: 1, digest, pepper: PepperId([0; 8]), created_at, retires_at: None, revoked_at: None };
-        let settings = Settings::new(&format!("account-{}", number % 100), "n");
-        Key {
-            id: KeyId((u128::from(number) + 1).to_be_bytes()),
-            settings,
-            secrets: vec![secret],
-            created_at,
-            deleted_at: None,
-            revision: 1,
-        }
-    }
-
-    #[test]
-    fn every_published_secret_is_found_and_no_other() {
-        let index = Index::new();
-        for number in 0..100_000 {
-            index.publish(&key(number)).unwrap();
-        }
-        let pin = index.pin();
-        for number in 0..100_000 {
-            let wanted = key(number);
-            let found = index.find(&wanted.secrets[0].digest, &pin).unwrap();
-            assert_eq!((found.id, found.account), (wanted.id, wanted.settings.account.as_str()));
-        }
-        assert!((100_000..110_000).all(|number| index.find(&key(number).secrets[0].digest, &pin).is_none()));
-        assert_eq!(index.secrets(), 100_000);
-    }
-
-    #[test]
-    fn a_change_replaces_every_field() {
-        let index = Index::new();
-        let mut changed = key(1);
-        index.publish(&changed).unwrap();
-        changed.settings.account = "other".into();
-        changed.settings.enabled = false;
-        changed.settings.not_before = Some(Instant(0));
-        changed.settings.expires_at = Some(Instant(crate::key::limits::INSTANT_MS));
-        changed.settings.networks = vec!["10.0.0.0/8".parse().unwrap()];
-        changed.secrets[0].retires_at = Some(Instant(5));
-        changed.secrets[0].revoked_at = Some(Instant(6));
-        changed.deleted_at = Some(Instant(7));
-        index.publish(&changed).unwrap();
-        let pin = index.pin();
-        let found = index.find(&changed.secrets[0].digest, &pin).unwrap();
-        let standing = Standing {
-            deleted: true,
-            revoked: true,
-            disabled: true,
-            not_before: Some(Instant(0)),
-            expires_at: Some(Instant(crate::key::limits::INSTANT_MS)),
-            retires_at: Some(Instant(5)),
-        };
-        assert_eq!((found.standing, found.account, found.rules.has_networks()), (standing, "other", true));
-    }
-
-    #[test]
-    fn what_was_replaced_is_not_counted() {
-        let index = Index::new();
-        let first = key(1);
-        index.publish(&first).unwrap();
-        let bytes = index.bytes();
-        let mut longer = first.clone();
-        longer.settings.networks = vec!["2001:db8::/32".parse().unwrap()];
-        index.publish(&longer).unwrap();
-        assert_eq!(index.bytes(), bytes + 32);
-        index.publish(&first).unwrap();
-        assert_eq!((index.bytes(), index.secrets()), (bytes, 1));
-    }
-
-    #[test]
-    fn a_token_belongs_to_one_key() {
-        let index = Index::new();
-        index.publish(&key(1)).unwrap();
-        let mut thief = key(2);
-        thief.secrets.push(key(1).secrets[0].clone());
-        assert_eq!(index.publish(&thief), Err(Duplicate(key(1).id)));
-        assert!(index.find(&thief.secrets[0].digest, &index.pin()).is_none());
-    }
-
-    /// A reader must never see fields of two different states of a key, nor rules that were let go.
-    #[test]
-    fn readers_see_whole_states_while_the_writer_changes_them() {
-        let index = Index::new();
-        let states: Vec<Key> = (1..=4u8)
-            .map(|state| {
-                let mut key = key(1);
-                key.settings.account = format!("account-{state}");
-                key.settings.expires_at = Some(Instant(i64::from(state)));
-                key.settings.networks = vec![format!("10.0.0.{state}").parse().unwrap()];
-                key.secrets[0].retires_at = Some(Instant(i64::from(state)));
-                key
-            })
-            .collect();
-        index.publish(&states[0]).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        let pin = index.pin();
-                        let found = index.find(&states[0].secrets[0].digest, &pin).unwrap();
-                        let state = found.standing.expires_at.unwrap().0;
-                        assert_eq!(found.standing.retires_at.unwrap().0, state);
-                        assert_eq!(found.account, format!("account-{state}"));
-                        assert!(found.rules.covers_address(format!("10.0.0.{state}").parse().unwrap()));
-                    }
-                });
-            }
-            for round in 0..50_000 {
-                index.publish(&states[round % 4]).unwrap();
-                index.publish(&key(2 + round as u64)).unwrap();
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-    }
-}
+mod tests;

@@ -1,70 +1,80 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::shared::SharedRules;
+use super::{ADDRESS_BITS, Words};
 use crate::key::{Instant, KeyId, Rules, Standing};
 
-/// What the index knows of one secret, in one piece of memory: a head of one cache line, the key's rules, the key's account. A verify that
-/// has the address of it waits for memory once, not once for each part.
+/// What the index knows of one secret: a head of one cache line, the key's account behind it, and the address of the key's rules, which keys
+/// with the same rules share.
 ///
-/// A record never changes. A change makes another, whose address takes the place of this one's (RCU: McKenney, 'Is parallel programming
-/// hard', chapter 9.5); readers that have this one keep it for as long as they are pinned.
+/// A record never changes, but for where its token was seen. A change makes another, whose address takes the place of this one's (RCU:
+/// McKenney, 'Is parallel programming hard', chapter 9.5); readers that have this one keep it for as long as they are pinned.
 #[derive(Clone, Copy)]
 pub(super) struct Record<'g> {
     head: NonNull<Head>,
     read_under: PhantomData<&'g ()>,
 }
 
-/// The first 128 bits of a digest: the most that RFC 2104 section 5 asks of a truncated HMAC-SHA-256.
-pub(super) type Words = [u64; 2];
-
 #[repr(C)]
 struct Head {
     digest: Words,
     id: KeyId,
-    not_before: i64,
-    expires_at: i64,
-    retires_at: i64,
-    rules_bytes: u32,
+    not_before: Low48,
+    expires_at: Low48,
+    retires_at: Low48,
+    rules: Low48,
     version: u16,
     flags: u8,
     account_bytes: u8,
+    seen: AtomicU32,
 }
 
 const HEAD_BYTES: usize = 64;
 const _: () = assert!(size_of::<Head>() == HEAD_BYTES);
 const _: () = assert!(crate::key::limits::ACCOUNT_BYTES <= u8::MAX as usize);
 
+/// The lower 48 bits of a number: of an address, or of milliseconds.
+type Low48 = [u8; 6];
+
 const DELETED: u8 = 1;
 const REVOKED: u8 = 2;
 const DISABLED: u8 = 4;
-/// Stands for no instant; those that a key can carry are not negative.
-const NEVER: i64 = i64::MIN;
+/// Stands for no instant. Those that a key can carry are not negative, and fit.
+const NEVER: u64 = (1 << 48) - 1;
+const _: () = assert!((crate::key::limits::INSTANT_MS as u64) < NEVER);
 
 impl Record<'static> {
     /// Makes a record, which lives until [`Record::free`].
-    pub(super) fn make(digest: Words, id: KeyId, version: u16, standing: &Standing, rules: &Rules, account: &str) -> Record<'static> {
+    pub(super) fn make(
+        digest: Words,
+        id: KeyId,
+        version: u16,
+        standing: &Standing,
+        rules: SharedRules<'_>,
+        account: &str,
+    ) -> Record<'static> {
         let Standing { deleted, revoked, disabled, not_before, expires_at, retires_at } = *standing;
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let milliseconds = |instant: Option<Instant>| instant.map_or(NEVER, |instant| instant.0);
         let head = Head {
             digest,
             id,
-            not_before: milliseconds(not_before),
-            expires_at: milliseconds(expires_at),
-            retires_at: milliseconds(retires_at),
-            rules_bytes: rules.bytes().len() as u32,
+            not_before: low48(milliseconds(not_before)),
+            expires_at: low48(milliseconds(expires_at)),
+            retires_at: low48(milliseconds(retires_at)),
+            rules: low48(rules.address()),
             version,
             flags: flag(deleted, DELETED) | flag(revoked, REVOKED) | flag(disabled, DISABLED),
             account_bytes: account.len() as u8,
+            seen: AtomicU32::new(0),
         };
         let layout = head.layout();
-        // SAFETY: the layout is not empty, and all of it is written: the head, then the rules, then the account.
+        // SAFETY: the layout is not empty, and all of it is written: the head, then the account.
         unsafe {
             let Some(place) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
-            let rules_place = place.add(HEAD_BYTES);
-            rules_place.copy_from_nonoverlapping(NonNull::from(rules.bytes()).cast(), rules.bytes().len());
-            rules_place.add(rules.bytes().len()).copy_from_nonoverlapping(NonNull::from(account).cast(), account.len());
+            place.add(HEAD_BYTES).copy_from_nonoverlapping(NonNull::from(account).cast(), account.len());
             place.cast().write(head);
             Record { head: place.cast(), read_under: PhantomData }
         }
@@ -76,17 +86,18 @@ impl<'g> Record<'g> {
     ///
     /// # Safety
     /// [`Record::address`] gave the address, and the record is not freed while `'g` lasts.
-    pub(super) unsafe fn at(address: usize) -> Record<'g> {
+    pub(super) unsafe fn at(address: u64) -> Record<'g> {
         // SAFETY: an address of a record is not null.
-        let head = unsafe { NonNull::new_unchecked(std::ptr::with_exposed_provenance_mut(address)) };
+        let head = unsafe { NonNull::new_unchecked(std::ptr::with_exposed_provenance_mut(address as usize)) };
         Record { head, read_under: PhantomData }
     }
 
-    pub(super) fn address(self) -> usize {
-        self.head.as_ptr().expose_provenance()
+    /// Where it is, in at most [`ADDRESS_BITS`] bits.
+    pub(super) fn address(self) -> u64 {
+        short(self.head.as_ptr().expose_provenance())
     }
 
-    /// Gives the memory back.
+    /// Gives the memory back, but for the rules.
     ///
     /// # Safety
     /// Nobody reads the record any more, and it is freed once.
@@ -108,49 +119,96 @@ impl<'g> Record<'g> {
         self.head().version
     }
 
+    /// The bits of [`Record::standing`] that are not instants.
+    pub(super) fn flags(self) -> u8 {
+        self.head().flags
+    }
+
+    /// `not_before`, `expires_at` and `retires_at` in the form of [`standing`].
+    pub(super) fn instants(self) -> [u64; 3] {
+        let Head { not_before, expires_at, retires_at, .. } = self.head();
+        [number(not_before), number(expires_at), number(retires_at)]
+    }
+
     pub(super) fn standing(self) -> Standing {
-        let head = self.head();
-        let instant = |milliseconds: i64| (milliseconds != NEVER).then_some(Instant(milliseconds));
-        Standing {
-            deleted: head.flags & DELETED != 0,
-            revoked: head.flags & REVOKED != 0,
-            disabled: head.flags & DISABLED != 0,
-            not_before: instant(head.not_before),
-            expires_at: instant(head.expires_at),
-            retires_at: instant(head.retires_at),
-        }
+        standing(self.flags(), self.instants())
+    }
+
+    pub(super) fn shared_rules(self) -> SharedRules<'g> {
+        // SAFETY: `make` was given them, and they are let go only together with the record.
+        unsafe { SharedRules::at(number(&self.head().rules)) }
     }
 
     pub(super) fn rules(self) -> &'g Rules {
-        Rules::from_bytes(self.behind_head(0, self.head().rules_bytes as usize))
+        self.shared_rules().rules()
     }
 
     pub(super) fn account(self) -> &'g str {
-        let head = self.head();
-        let bytes = self.behind_head(head.rules_bytes as usize, head.account_bytes as usize);
-        // SAFETY: `make` copied them from a `str`.
-        unsafe { std::str::from_utf8_unchecked(bytes) }
+        let length = usize::from(self.head().account_bytes);
+        // SAFETY: `make` copied so many bytes of a `str` behind the head, and nobody changes them while `'g` lasts.
+        unsafe {
+            let bytes = std::slice::from_raw_parts(self.head.as_ptr().cast::<u8>().add(HEAD_BYTES), length);
+            std::str::from_utf8_unchecked(bytes)
+        }
     }
 
-    /// Bytes of memory.
+    /// What the token's tag hashes to, if the token was seen; else 0. Only the publisher asks and tells.
+    pub(super) fn seen(self) -> u32 {
+        self.head().seen.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_seen(self, hash: u32) {
+        self.head().seen.store(hash, Ordering::Relaxed);
+    }
+
+    /// Bytes of memory, without the rules.
     pub(super) fn bytes(self) -> usize {
         self.head().layout().size()
     }
 
     fn head(self) -> &'g Head {
-        // SAFETY: `make` wrote it, and nobody changes it while `'g` lasts.
+        // SAFETY: `make` wrote it, and nobody changes it while `'g` lasts, but for its one atomic.
         unsafe { self.head.as_ref() }
-    }
-
-    fn behind_head(self, from: usize, length: usize) -> &'g [u8] {
-        // SAFETY: `make` wrote so many bytes behind the head, and nobody changes them while `'g` lasts.
-        unsafe { std::slice::from_raw_parts(self.head.as_ptr().cast::<u8>().add(HEAD_BYTES + from), length) }
     }
 }
 
 impl Head {
     fn layout(&self) -> Layout {
-        let bytes = HEAD_BYTES + self.rules_bytes as usize + usize::from(self.account_bytes);
-        Layout::from_size_align(bytes, align_of::<Head>()).expect("rules within their limits")
+        let bytes = HEAD_BYTES + usize::from(self.account_bytes);
+        Layout::from_size_align(bytes, align_of::<Head>()).expect("an account within its limit")
     }
+}
+
+/// Where a secret and its key stand, from the two forms in which records and sightings keep it.
+pub(super) fn standing(flags: u8, [not_before, expires_at, retires_at]: [u64; 3]) -> Standing {
+    let instant = |milliseconds: u64| (milliseconds != NEVER).then_some(Instant(milliseconds as i64));
+    Standing {
+        deleted: flags & DELETED != 0,
+        revoked: flags & REVOKED != 0,
+        disabled: flags & DISABLED != 0,
+        not_before: instant(not_before),
+        expires_at: instant(expires_at),
+        retires_at: instant(retires_at),
+    }
+}
+
+/// A negative instant, which none of the interfaces takes, is as long ago as the first that is not.
+fn milliseconds(instant: Option<Instant>) -> u64 {
+    instant.map_or(NEVER, |instant| u64::try_from(instant.0).unwrap_or(0).min(NEVER - 1))
+}
+
+/// Linux gives no process an address of more bits unless it asks for one (Documentation/arch/x86/x86_64/5level-paging).
+pub(super) fn short(address: usize) -> u64 {
+    let address = address as u64;
+    assert!(address >> ADDRESS_BITS == 0, "an address of the heap has at most {ADDRESS_BITS} bits");
+    address
+}
+
+fn low48(number: u64) -> Low48 {
+    let [a, b, c, d, e, f, _, _] = number.to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
+fn number([a, b, c, d, e, f]: &Low48) -> u64 {
+    u64::from_le_bytes([*a, *b, *c, *d, *e, *f, 0, 0])
 }

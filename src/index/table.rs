@@ -2,7 +2,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
 
-use super::record::{Record, Words};
+use super::record::Record;
+use super::{ADDRESS_BITS, Words};
 
 /// An open-addressed table of the records' addresses, in shards that grow one by one, so that growing needs little memory beside and stops the
 /// writer only briefly.
@@ -25,7 +26,6 @@ struct Shard {
 
 const SHARDS: usize = 64;
 const FIRST_SLOTS: usize = 16;
-const ADDRESS_BITS: u32 = 48;
 
 /// Where the search for a digest ended.
 enum Place<'s, 'g> {
@@ -51,18 +51,16 @@ impl Table {
         }
     }
 
-    /// Puts the record in, in the place of the one with its digest if there is one. Only one thread at a time calls this.
-    pub(super) fn put(&self, record: Record<'static>, guard: &Guard) {
+    /// Puts the record in. If there is one with its digest, that one gives place to it and is returned: readers may still have it. Only one
+    /// thread at a time calls this.
+    pub(super) fn put<'g>(&self, record: Record<'static>, guard: &'g Guard) -> Option<Record<'g>> {
         let digest = record.digest();
         self.record_bytes.fetch_add(record.bytes(), Ordering::Relaxed);
         let mut shard = self.shard(digest, guard);
         if let Place::Taken(slot, replaced) = shard.place(digest) {
             slot.store(entry(record), Ordering::Release);
             self.record_bytes.fetch_sub(replaced.bytes(), Ordering::Relaxed);
-            let address = replaced.address();
-            // SAFETY: no reader that pins from now on can reach the replaced record, and only here was it replaced.
-            unsafe { guard.defer_unchecked(move || Record::at(address).free()) };
-            return;
+            return Some(replaced);
         }
         if shard.is_full() {
             shard = self.grow(digest, guard);
@@ -72,6 +70,7 @@ impl Table {
         }
         shard.taken.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     pub(super) fn len(&self) -> usize {
@@ -162,15 +161,13 @@ fn tag(digest: Words) -> u64 {
     digest[0] & 0xffff
 }
 
-/// What stands in the slot of a record. Linux gives no process an address of more bits unless it asks for one (Documentation/arch/x86/x86_64/5level-paging).
+/// What stands in the slot of a record.
 fn entry(record: Record<'_>) -> u64 {
-    let address = record.address() as u64;
-    assert!(address >> ADDRESS_BITS == 0, "an address of the heap has at most {ADDRESS_BITS} bits");
-    tag(record.digest()) << ADDRESS_BITS | address
+    tag(record.digest()) << ADDRESS_BITS | record.address()
 }
 
-fn address(entry: u64) -> usize {
-    (entry & ((1 << ADDRESS_BITS) - 1)) as usize
+fn address(entry: u64) -> u64 {
+    entry & ((1 << ADDRESS_BITS) - 1)
 }
 
 /// # Safety

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Country, FunctionId, Instant, Network, UnknownCountry};
 
@@ -8,18 +8,19 @@ use super::{Country, FunctionId, Instant, Network, UnknownCountry};
 ///
 /// | bytes | what, numbers little-endian |
 /// | --- | --- |
-/// | 10 | how many exact grants, prefixes, IPv4 ranges, IPv6 ranges and countries: u16 each |
-/// | 1 | 1 if an address that the country database does not place passes, else 0 |
-/// | 8 each | IPv4 ranges, ascending: first and last address, u32 each |
-/// | 32 each | IPv6 ranges, ascending: first and last address, u128 each |
+/// | 1 | bit 0: an address that the country database does not place passes; bit 1: the counts that follow are of two bytes |
+/// | 5 or 10 | how many exact grants, prefixes, IPv4 networks, IPv6 networks and countries: u8 or u16 each |
+/// | 5 each | IPv4 networks, ascending, none within another: address, u32, and length of the prefix, u8 |
+/// | 17 each | IPv6 networks, likewise: address, u128, and length of the prefix, u8 |
 /// | 2 each | exact grants, ascending: the function's number, u16 |
 /// | 2 each | countries, ascending: two letters |
 /// | 1 + n each | prefixes: length and text |
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Rules([u8]);
 
-const HEAD_BYTES: usize = 11;
+const UNKNOWN_COUNTRY_PASSES: u8 = 1;
+const WIDE_COUNTS: u8 = 2;
 
 /// Where a secret and its key stand, but for the rules: what the first checks of a verdict look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,18 +69,26 @@ impl Rules {
         let mut ipv6 = Vec::new();
         for network in networks {
             match network.net() {
-                IpNet::V4(net) => ipv4.push((u32::from(net.network()), u32::from(net.broadcast()))),
-                IpNet::V6(net) => ipv6.push((u128::from(net.network()), u128::from(net.broadcast()))),
+                IpNet::V4(net) => ipv4.push(net.trunc()),
+                IpNet::V6(net) => ipv6.push(net.trunc()),
             }
         }
-        let (ipv4, ipv6) = (merge(ipv4), merge(ipv6));
-        let mut bytes = Vec::new();
-        for count in [exact.len(), prefixes.len(), ipv4.len(), ipv6.len(), countries.len()] {
-            bytes.extend((count as u16).to_le_bytes());
+        let (ipv4, ipv6) = (Ipv4Net::aggregate(&ipv4), Ipv6Net::aggregate(&ipv6));
+        let counts = [exact.len(), prefixes.len(), ipv4.len(), ipv6.len(), countries.len()];
+        let wide = counts.iter().any(|count| *count > usize::from(u8::MAX));
+        let passes = unknown_country == UnknownCountry::Allow;
+        let mut bytes = vec![u8::from(passes) * UNKNOWN_COUNTRY_PASSES | u8::from(wide) * WIDE_COUNTS];
+        for count in counts {
+            bytes.extend(&(count as u16).to_le_bytes()[..if wide { 2 } else { 1 }]);
         }
-        bytes.push(u8::from(unknown_country == UnknownCountry::Allow));
-        ipv4.iter().for_each(|(first, last)| bytes.extend([first.to_le_bytes(), last.to_le_bytes()].as_flattened()));
-        ipv6.iter().for_each(|(first, last)| bytes.extend([first.to_le_bytes(), last.to_le_bytes()].as_flattened()));
+        for net in &ipv4 {
+            bytes.extend(u32::from(net.network()).to_le_bytes());
+            bytes.push(net.prefix_len());
+        }
+        for net in &ipv6 {
+            bytes.extend(u128::from(net.network()).to_le_bytes());
+            bytes.push(net.prefix_len());
+        }
         exact.iter().for_each(|function| bytes.extend(function.0.to_le_bytes()));
         countries.iter().for_each(|country| bytes.extend(country.0));
         for prefix in &prefixes {
@@ -109,8 +118,18 @@ impl Rules {
     /// Whether one of the networks holds this canonical address.
     pub fn covers_address(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(v4) => in_ranges(self.section(IPV4), u32::from(v4), u32::from_le_bytes),
-            IpAddr::V6(v6) => in_ranges(self.section(IPV6), u128::from(v6), u128::from_le_bytes),
+            IpAddr::V4(v4) => {
+                let (networks, address) = (self.section(IPV4).as_chunks::<5>().0, u32::from(v4));
+                let first = |[a, b, c, d, _]: &[u8; 5]| u32::from_le_bytes([*a, *b, *c, *d]);
+                let after = networks.partition_point(|network| first(network) <= address);
+                networks[..after].last().is_some_and(|network| agree(first(network) ^ address, u32::leading_zeros, network[4]))
+            }
+            IpAddr::V6(v6) => {
+                let (networks, address) = (self.section(IPV6).as_chunks::<17>().0, u128::from(v6));
+                let first = |network: &[u8; 17]| u128::from_le_bytes(*network.first_chunk().expect("17 bytes"));
+                let after = networks.partition_point(|network| first(network) <= address);
+                networks[..after].last().is_some_and(|network| agree(first(network) ^ address, u128::leading_zeros, network[16]))
+            }
         }
     }
 
@@ -126,7 +145,7 @@ impl Rules {
 
     /// What becomes of an address that the country database does not place.
     pub fn unknown_country(&self) -> UnknownCountry {
-        if self.0[HEAD_BYTES - 1] == 1 { UnknownCountry::Allow } else { UnknownCountry::Deny }
+        if self.0[0] & UNKNOWN_COUNTRY_PASSES != 0 { UnknownCountry::Allow } else { UnknownCountry::Deny }
     }
 
     /// Whether the function is granted by its exact name.
@@ -149,12 +168,16 @@ impl Rules {
     }
 
     fn count(&self, section: usize) -> usize {
-        usize::from(u16::from_le_bytes([self.0[section * 2], self.0[section * 2 + 1]]))
+        if self.0[0] & WIDE_COUNTS == 0 {
+            usize::from(self.0[1 + section])
+        } else {
+            usize::from(u16::from_le_bytes([self.0[1 + section * 2], self.0[2 + section * 2]]))
+        }
     }
 
     fn section(&self, wanted: usize) -> &[u8] {
-        let mut from = HEAD_BYTES;
-        for (section, entry_bytes) in [(IPV4, 8), (IPV6, 32), (EXACT, 2), (COUNTRIES, 2)] {
+        let mut from = if self.0[0] & WIDE_COUNTS == 0 { 1 + SECTIONS } else { 1 + SECTIONS * 2 };
+        for (section, entry_bytes) in [(IPV4, 5), (IPV6, 17), (EXACT, 2), (COUNTRIES, 2)] {
             let bytes = self.count(section) * entry_bytes;
             if section == wanted {
                 return &self.0[from..from + bytes];
@@ -171,25 +194,11 @@ const PREFIXES: usize = 1;
 const IPV4: usize = 2;
 const IPV6: usize = 3;
 const COUNTRIES: usize = 4;
+const SECTIONS: usize = 5;
 
-/// Sorts ranges and joins those that overlap, so that one binary search finds an address.
-fn merge<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
-    ranges.sort_unstable();
-    let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
-    for (first, last) in ranges {
-        match merged.last_mut() {
-            Some(previous) if first <= previous.1 => previous.1 = previous.1.max(last),
-            _ => merged.push((first, last)),
-        }
-    }
-    merged
-}
-
-fn in_ranges<T: Copy + Ord, const BYTES: usize>(ranges: &[u8], address: T, read: impl Fn([u8; BYTES]) -> T) -> bool {
-    let (ends, _) = ranges.as_chunks::<BYTES>();
-    let (ranges, _) = ends.as_chunks::<2>();
-    let after = ranges.partition_point(|[first, _]| read(*first) <= address);
-    after > 0 && address <= read(ranges[after - 1][1])
+/// Whether two addresses agree in so many leading bits, given where they differ.
+fn agree<T>(difference: T, leading_zeros: impl Fn(T) -> u32, bits: u8) -> bool {
+    leading_zeros(difference) >= u32::from(bits)
 }
 
 #[cfg(test)]
@@ -197,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlapping_networks_are_one_range() {
+    fn a_network_within_another_adds_nothing() {
         let networks = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24", "2001:db8::/32"].map(|n| n.parse().unwrap());
         let rules = Rules::compile(vec![], vec![], &networks, vec![], UnknownCountry::Deny);
         assert_eq!(rules.count(IPV4), 2);
@@ -232,6 +241,14 @@ mod tests {
         assert!(rules.covers_country(Country(*b"DE")) && rules.covers_country(Country(*b"FR")) && !rules.covers_country(Country(*b"EF")));
         assert!(rules.covers_address("192.0.2.1".parse().unwrap()) && !rules.covers_address("192.0.2.2".parse().unwrap()));
         assert_eq!(rules.unknown_country(), UnknownCountry::Allow);
+        let many: Vec<FunctionId> = (0..400).map(|number| FunctionId(number * 2)).collect();
+        let compiled = Rules::compile(many.clone(), vec!["leads.".into()], &networks, vec![Country(*b"DE")], UnknownCountry::Deny);
+        let wide = Rules::from_bytes(compiled.bytes());
+        assert!(many.iter().all(|&function| wide.grants_exactly(function)) && !wide.grants_exactly(FunctionId(401)));
+        assert!(wide.grants_by_prefix("leads.x") && wide.covers_country(Country(*b"DE")) && wide.unknown_country() == UnknownCountry::Deny);
+        assert!(wide.covers_address("192.0.2.1".parse().unwrap()) && !wide.covers_address("192.0.2.2".parse().unwrap()));
+        let everywhere = Rules::compile(vec![], vec![], &["0.0.0.0/0", "::/0"].map(|n| n.parse().unwrap()), vec![], UnknownCountry::Deny);
+        assert!(["0.0.0.0", "255.255.255.255", "::", "ffff::1"].into_iter().all(|a| everywhere.covers_address(a.parse().unwrap())));
         let nothing = Rules::compile(vec![], vec![], &[], vec![], UnknownCountry::Deny);
         assert!(
             !nothing.has_networks() && !nothing.has_countries() && !nothing.grants_by_prefix("") && !nothing.grants_exactly(FunctionId(0))

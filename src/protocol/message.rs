@@ -188,18 +188,6 @@ impl From<Option<IpAddr>> for Address {
     }
 }
 
-impl Verify<'_> {
-    /// Bytes of the one encoding that is allowed. Any other length of the same fields was written with a longer form of a length.
-    fn encoded_bytes(&self) -> usize {
-        let address = match self.address {
-            Address::None => 0,
-            Address::V4(_) => 4,
-            Address::V6(_) => 16,
-        };
-        1 + self.token.len() + 1 + self.function.len() + 1 + address
-    }
-}
-
 fn config() -> impl Config {
     standard().with_limit::<{ super::MAX_BODY_BYTES }>()
 }
@@ -218,16 +206,35 @@ pub fn encode_body<T: Encode>(out: &mut Vec<u8>, message: &T) {
     debug_assert!(written.is_ok(), "a message of this module is within the limit");
 }
 
-/// Reads one request at the beginning of `bytes`, and how many bytes it took.
+/// Reads one request at the beginning of `bytes`, and how many bytes it took: what bincode reads there, but for longer forms of a length, by
+/// hand, because every request comes through here.
 fn request(bytes: &[u8], number: usize) -> Result<(Verify<'_>, usize), BodyError> {
-    let (request, used): (Verify<'_>, usize) = bincode::borrow_decode_from_slice(bytes, config()).map_err(|_| BodyError::Layout)?;
-    if request.token.len() > TOKEN_BYTES || used != request.encoded_bytes() {
+    let (token, rest) = short_bytes(bytes)?;
+    let (function, rest) = short_bytes(rest)?;
+    let (address, rest) = match *rest {
+        [0, ref rest @ ..] => (Address::None, rest),
+        [1, a, b, c, d, ref rest @ ..] => (Address::V4([a, b, c, d]), rest),
+        [2, ref rest @ ..] => {
+            let (octets, rest) = rest.split_first_chunk().ok_or(BodyError::Layout)?;
+            (Address::V6(*octets), rest)
+        }
+        _ => return Err(BodyError::Layout),
+    };
+    if !FunctionName::is_valid(function) {
+        return Err(if str::from_utf8(function).is_ok() { BodyError::Function(number) } else { BodyError::Layout });
+    }
+    // SAFETY: the grammar of names has ASCII only.
+    let function = unsafe { str::from_utf8_unchecked(function) };
+    Ok((Verify { token, function, address }, bytes.len() - rest.len()))
+}
+
+/// Bytes behind their length, and what comes after.
+fn short_bytes(bytes: &[u8]) -> Result<(&[u8], &[u8]), BodyError> {
+    let (&length, rest) = bytes.split_first().ok_or(BodyError::Layout)?;
+    if usize::from(length) > TOKEN_BYTES {
         return Err(BodyError::Layout);
     }
-    if !FunctionName::is_valid(request.function.as_bytes()) {
-        return Err(BodyError::Function(number));
-    }
-    Ok((request, used))
+    rest.split_at_checked(usize::from(length)).ok_or(BodyError::Layout)
 }
 
 impl<'b> Verify<'b> {
@@ -235,6 +242,23 @@ impl<'b> Verify<'b> {
     pub fn decode(body: &'b [u8]) -> Result<Verify<'b>, BodyError> {
         let (request, used) = request(body, 1)?;
         if used == body.len() { Ok(request) } else { Err(BodyError::Layout) }
+    }
+}
+
+impl Response<'_> {
+    /// Appends the body, as [`encode_body`] would.
+    #[inline]
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut body = [0; 37];
+        body[0] = self.verdict;
+        body[1] = self.flags;
+        body[2..4].copy_from_slice(&self.version);
+        body[4..20].copy_from_slice(&self.key_id);
+        body[20..28].copy_from_slice(&self.expires_at);
+        body[28..36].copy_from_slice(&self.retires_at);
+        body[36] = self.account.len() as u8;
+        out.extend_from_slice(&body);
+        out.extend_from_slice(self.account.as_bytes());
     }
 }
 
@@ -314,6 +338,19 @@ mod tests {
             let request = Verify { token: &token, function: &function, address: ip.into() };
             let body = encoded(&request);
             prop_assert_eq!(Verify::decode(&body), Ok(request));
+            prop_assert_eq!(decode_body::<Verify<'_>>(&body), Ok(request));
+        }
+
+        #[test]
+        fn an_answer_is_written_as_bincode_would(fixed: [u8; 36], account in ".{0,25}") {
+            let part = |from: usize| std::array::from_fn(|i| fixed[from + i]);
+            let [verdict, flags, v0, v1, ..] = fixed;
+            let (expires_at, retires_at) = (std::array::from_fn(|i| fixed[20 + i]), std::array::from_fn(|i| fixed[28 + i]));
+            let response = Response { verdict, flags, version: [v0, v1], key_id: part(4), expires_at, retires_at, account: &account };
+            let (mut by_hand, mut by_bincode) = (Vec::new(), Vec::new());
+            response.encode(&mut by_hand);
+            encode_body(&mut by_bincode, &response);
+            prop_assert_eq!(by_hand, by_bincode);
         }
 
         #[test]

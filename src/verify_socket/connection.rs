@@ -1,12 +1,13 @@
 //! One connection without its socket: bytes that came in are answered into a buffer. Fuzzed and tested as such.
 
-use crate::index::Pin;
+use arrayvec::ArrayVec;
+
 use crate::key::Instant;
 use crate::protocol::{
     BATCH_REQUESTS, BodyError, Decoded, ErrorCode, Failure, Frame, HEADER_BYTES, Hello, Kind, MAGIC, MAX_BODY_BYTES, Tag, VERSION, Verify,
     Welcome, batch_requests, decode, decode_body, encode, encode_body,
 };
-use crate::verify::Door;
+use crate::verify::{Door, ROUND};
 
 /// Where a connection stands.
 pub struct Conversation {
@@ -35,13 +36,13 @@ impl Conversation {
 
     /// Answers every whole frame in `bytes`, in order, appending to `out`. All of them are answered as of `now`.
     pub fn advance(&mut self, bytes: &[u8], door: &Door, now: Instant, out: &mut Vec<u8>) -> Progress {
-        let pin = door.index.pin();
         let mut progress = Progress { used: 0, needed: HEADER_BYTES, errors: 0, closes: false };
+        let mut round = Round::default();
         while !progress.closes {
             let outcome = match decode(&bytes[progress.used..]) {
                 Ok(Decoded::Whole(frame, length)) => {
                     progress.used += length;
-                    self.answer(&frame, door, now, &pin, out).map_err(|(code, message)| (frame.tag, code, message))
+                    self.take(&frame, &mut round, door, now, out).map_err(|(code, message)| (frame.tag, code, message))
                 }
                 Ok(Decoded::Partial(needed)) => {
                     progress.needed = needed;
@@ -50,27 +51,47 @@ impl Conversation {
                 Err(error) => Err(([0; 8], ErrorCode::BadFrame, error.to_string())),
             };
             if let Err((tag, code, message)) = outcome {
+                round.answer(door, now, self.lane, out);
                 refuse(out, tag, code, &message);
                 progress.errors += 1;
                 progress.closes = code.closes();
             }
         }
+        round.answer(door, now, self.lane, out);
         progress
     }
 
-    fn answer(&mut self, frame: &Frame<'_>, door: &Door, now: Instant, pin: &Pin, out: &mut Vec<u8>) -> Result<(), (ErrorCode, String)> {
+    /// Takes one frame: a verify request waits for others of its round, everything else is answered behind them.
+    fn take<'b>(
+        &mut self,
+        frame: &Frame<'b>,
+        round: &mut Round<'b>,
+        door: &Door,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Result<(), (ErrorCode, String)> {
         let bad_request = |error: BodyError| (ErrorCode::BadRequest, error.to_string());
         match (frame.kind, self.greeted) {
             (Kind::Verify, true) => {
                 let request = Verify::decode(frame.body).map_err(bad_request)?;
-                let response = door.verify(&request, now, self.lane, pin);
-                encode(out, Kind::Verdict, frame.tag, |out| encode_body(out, &response));
+                if round.requests.is_full() {
+                    round.answer(door, now, self.lane, out);
+                }
+                round.requests.push(request);
+                round.tags.push(frame.tag);
             }
             (Kind::Batch, true) => {
-                let requests = batch_requests(frame.body).map_err(bad_request)?;
+                let mut requests = batch_requests(frame.body).map_err(bad_request)?;
+                round.answer(door, now, self.lane, out);
                 encode(out, Kind::Verdicts, frame.tag, |out| {
                     out.push(frame.body[0]);
-                    requests.for_each(|request| encode_body(out, &door.verify(&request, now, self.lane, pin)));
+                    loop {
+                        let some: ArrayVec<Verify<'_>, ROUND> = requests.by_ref().take(ROUND).collect();
+                        if some.is_empty() {
+                            break;
+                        }
+                        door.verify(&some, now, self.lane, |response| response.encode(out));
+                    }
                 });
             }
             (Kind::Hello, false) => {
@@ -90,6 +111,26 @@ impl Conversation {
             (_, true) => return Err((ErrorCode::BadFrame, "this kind of frame is the server's to send".into())),
         }
         Ok(())
+    }
+}
+
+/// Verify requests that arrived together.
+#[derive(Default)]
+struct Round<'b> {
+    requests: ArrayVec<Verify<'b>, ROUND>,
+    tags: ArrayVec<Tag, ROUND>,
+}
+
+impl Round<'_> {
+    /// Appends the answers, and is empty again.
+    fn answer(&mut self, door: &Door, now: Instant, lane: usize, out: &mut Vec<u8>) {
+        let mut tags = self.tags.iter();
+        door.verify(&self.requests, now, lane, |response| {
+            let tag = tags.next().expect("a tag for each request");
+            encode(out, Kind::Verdict, *tag, |out| response.encode(out));
+        });
+        self.requests.clear();
+        self.tags.clear();
     }
 }
 
@@ -117,7 +158,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::digest::{Pepper, Peppers};
+    use crate::digest::{Pepper, Peppers, Recogniser};
     use crate::geo::Geo;
     use crate::index::Index;
     use crate::key::{Key, KeyId, Secret, Settings, Verdict};
@@ -136,7 +177,13 @@ mod tests {
         index.publish(&Key { id: KeyId([1; 16]), settings, secrets, created_at, deleted_at: None, revision: 1 }).unwrap();
         index.set_strict(false);
         let peppers = Peppers { current: pepper, previous: None };
-        Door { index: Arc::new(index), peppers, geo: Arc::new(Geo::without_database()), usage: Arc::new(Usage::new()) }
+        Door {
+            index: Arc::new(index),
+            peppers,
+            recogniser: Recogniser::new(),
+            geo: Arc::new(Geo::without_database()),
+            usage: Arc::new(Usage::new()),
+        }
     }
 
     fn bytes(hex: &Value) -> Vec<u8> {
