@@ -18,7 +18,7 @@ use super::server::{Counters, Shared};
 use super::{Access, AdminState, serve};
 use crate::catalog::{Catalog, CatalogOptions};
 use crate::clock::Clock;
-use crate::digest::{Pepper, Peppers};
+use crate::digest::{Pepper, Peppers, Recogniser};
 use crate::geo::Geo;
 use crate::index::Index;
 use crate::key::Instant;
@@ -50,7 +50,8 @@ fn state(directory: &std::path::Path) -> AdminState {
     let clock = Arc::new(Clock::start(Instant(0)));
     let now = Arc::clone(&clock);
     let catalog = Catalog::open(store, Arc::clone(&index), peppers(), move || now.now(), CatalogOptions::default()).unwrap();
-    let door = Door { index, peppers: peppers(), geo: Arc::new(Geo::without_database()), usage: Arc::new(Usage::new()) };
+    let (recogniser, geo, usage) = (Recogniser::new(), Arc::new(Geo::without_database()), Arc::new(Usage::new()));
+    let door = Door { index, peppers: peppers(), recogniser, geo, usage };
     AdminState {
         catalog: Arc::new(catalog),
         door: Arc::new(door),
