@@ -43,13 +43,19 @@ impl Door {
                 tags.push(tag);
             }
             for (request, tag) in round.iter().zip(tags) {
+                // What does not need the secret comes first, while its memory is on the way.
+                let circumstances = self.circumstances(request, now, &pin);
                 let recognised = self.index.recognise(tag, &pin);
                 let found = match &recognised {
                     Some(recognised) => Some(recognised.found()),
                     None => self.first_sight(request.token, tag, &pin),
                 };
-                let (verdict, event) = self.decide(request, found.as_ref(), now, &pin);
-                counting.count(&event);
+                let verdict = match &found {
+                    Some(found) => policy::decide(&Subject { standing: found.standing, rules: found.rules }, &circumstances),
+                    None if reads_as_token(request.token) => Verdict::Unknown,
+                    None => Verdict::Malformed,
+                };
+                counting.count(&event(verdict, found.as_ref(), &circumstances));
                 answer(&found.map_or_else(|| Response::of_nobody(verdict), |found| response(verdict, &found, now)));
             }
         }
@@ -74,29 +80,24 @@ impl Door {
     }
 
     #[inline]
-    fn decide<'r>(&self, request: &Verify<'r>, found: Option<&Found<'_>>, now: Instant, pin: &Pin) -> (Verdict, Event<'r>) {
+    fn circumstances<'r>(&self, request: &Verify<'r>, now: Instant, pin: &Pin) -> Circumstances<'r> {
         let address = request.address.ip();
         let country = address.map_or(CountryOf::Unknown, |address| self.geo.country(address));
-        let called = self.index.called(request.function, pin);
-        let verdict = match found {
-            Some(Found { standing, rules, .. }) => {
-                let circumstances = Circumstances { now, address, country, called, strict: self.index.strict() };
-                policy::decide(&Subject { standing: *standing, rules }, &circumstances)
-            }
-            None if reads_as_token(request.token) => Verdict::Unknown,
-            None => Verdict::Malformed,
-        };
-        let event = Event {
-            key: found.map_or(KeyId::NONE, |found| found.id),
-            version: found.map_or(0, |found| found.version),
-            function: called.id.unwrap_or(FunctionId::UNREGISTERED),
-            verdict,
-            country: country.known(),
-            address,
-            at: now,
-            function_name: request.function,
-        };
-        (verdict, event)
+        Circumstances { now, address, country, called: self.index.called(request.function, pin), strict: self.index.strict() }
+    }
+}
+
+fn event<'r>(verdict: Verdict, found: Option<&Found<'_>>, circumstances: &Circumstances<'r>) -> Event<'r> {
+    let Circumstances { now, address, country, called, .. } = *circumstances;
+    Event {
+        key: found.map_or(KeyId::NONE, |found| found.id),
+        version: found.map_or(0, |found| found.version),
+        function: called.id.unwrap_or(FunctionId::UNREGISTERED),
+        verdict,
+        country: country.known(),
+        address,
+        at: now,
+        function_name: called.name,
     }
 }
 

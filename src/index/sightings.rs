@@ -102,7 +102,7 @@ impl Sightings {
         let homes = reserved.homes.load(Ordering::Relaxed);
         if taken * 10 > homes * 6 && homes < reserved.most_homes() {
             reserved.taken.store(0, Ordering::Relaxed);
-            reserved.homes.store((homes * 2).min(reserved.most_homes()), Ordering::Release);
+            reserved.homes.store((homes * 4).min(reserved.most_homes()), Ordering::Release);
         }
     }
 
