@@ -1,5 +1,5 @@
 /// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
-pub const KEYS: [Row; 20] = [
+pub const KEYS: [Row; 21] = [
     row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
     row(
         "run_dir",
@@ -44,6 +44,13 @@ pub const KEYS: [Row; 20] = [
     row("verify.mode", "\"0660\"", "\"0666\"", false, "File mode of `verify.sock`, octal, in quotes."),
     row("verify.group", "the daemon's own", "\"www-data\"", false, "Group of `verify.sock`: the web servers', by name or number."),
     row("verify.max_connections", "1024", "200", false, "Most connections to `verify.sock` at a time, 1 to 16384."),
+    row(
+        "verify.spin_us",
+        "0",
+        "50",
+        false,
+        "Microseconds, 0 to 1000, that a connection's thread looks for the next request before it sleeps. Saves the time of waking up, and costs a processor while it looks.",
+    ),
     row("admin.mode", "\"0660\"", "\"0600\"", false, "File mode of `admin.sock`, octal, in quotes."),
     row("admin.group", "the daemon's own", "\"adm\"", false, "Group of `admin.sock`, by name or number."),
     row("admin.full_users", "[]", "[\"deploy\"]", true, "Users, besides root, who may do everything on `admin.sock`, by name or number."),

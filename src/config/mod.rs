@@ -7,6 +7,7 @@ use std::env;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -73,6 +74,8 @@ pub struct VerifySocket {
     pub group: Option<String>,
     /// Most connections at a time.
     pub max_connections: usize,
+    /// How long a connection's thread looks for the next request before it sleeps.
+    pub spin: Duration,
 }
 
 /// The admin socket.
@@ -179,6 +182,7 @@ impl Config {
             ("verify.mode", self.verify.mode != new.verify.mode),
             ("verify.group", self.verify.group != new.verify.group),
             ("verify.max_connections", self.verify.max_connections != new.verify.max_connections),
+            ("verify.spin_us", self.verify.spin != new.verify.spin),
             ("admin.mode", self.admin.mode != new.admin.mode),
             ("admin.group", self.admin.group != new.admin.group),
         ];
@@ -279,6 +283,8 @@ mod tests {
             ("verify.mode", "\"066\""),
             ("verify.max_connections", "0"),
             ("verify.max_connections", "-1"),
+            ("verify.spin_us", "-1"),
+            ("verify.spin_us", "1001"),
             ("admin.group", "\"\""),
             ("admin.full_users", "[\"a b\"]"),
         ] {

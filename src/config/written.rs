@@ -1,5 +1,6 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -12,6 +13,9 @@ const RUN_DIR_BYTES: usize = 107 - "/verify.sock".len();
 const FLUSH_INTERVAL_MS: (i64, i64) = (100, 60_000);
 /// The most connections that may be allowed: each may need a thread, of which the kernel gives a process about so many.
 const CONNECTIONS: i64 = 16_384;
+
+/// The longest that a thread may look for a request without sleeping, in microseconds.
+const SPIN_US: i64 = 1_000;
 
 /// The file as it is written.
 #[derive(Default, Deserialize)]
@@ -44,6 +48,7 @@ pub(super) struct WrittenVerify {
     mode: Option<String>,
     group: Option<String>,
     max_connections: Option<i64>,
+    spin_us: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -111,10 +116,15 @@ impl WrittenVerify {
         if !(1..=CONNECTIONS).contains(&connections) {
             return Err(check.refused("verify.max_connections", connections, format!("1 to {CONNECTIONS}")));
         }
+        let spin_us = self.spin_us.unwrap_or(0);
+        if !(0..=SPIN_US).contains(&spin_us) {
+            return Err(check.refused("verify.spin_us", spin_us, format!("0 to {SPIN_US}")));
+        }
         Ok(VerifySocket {
             mode: check.mode("verify.mode", self.mode)?,
             group: self.group.map(|group| check.name("verify.group", group)).transpose()?,
             max_connections: connections as usize,
+            spin: Duration::from_micros(spin_us as u64),
         })
     }
 }

@@ -35,7 +35,7 @@ use crate::store::{Store, StoreError, StoreOptions};
 use crate::systemd;
 use crate::usage::Usage;
 use crate::verify::Door;
-use crate::verify_socket::VerifySocket;
+use crate::verify_socket::{Limits, VerifySocket};
 
 use directory::{DirectoryError, Locked};
 use pepper::PepperError;
@@ -202,7 +202,8 @@ impl Running {
 
         let door = Arc::new(Door { index, peppers, recogniser: Recogniser::new(), geo, usage });
         let listener = run.bind(VERIFY_SOCKET, config.verify.mode, verify_group)?;
-        let verify_socket = VerifySocket::start(listener, Arc::clone(&door), Arc::clone(&clock), config.verify.max_connections)
+        let limits = Limits { max_connections: config.verify.max_connections, spin: config.verify.spin };
+        let verify_socket = VerifySocket::start(listener, Arc::clone(&door), Arc::clone(&clock), limits)
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;
         let troubles = Troubles::default();
         let state = AdminState {

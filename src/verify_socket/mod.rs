@@ -4,7 +4,7 @@ pub mod connection;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tracing::{debug, error, warn};
 
 use crate::clock::Clock;
@@ -40,6 +42,15 @@ pub struct VerifySocket {
     accepting: JoinHandle<()>,
 }
 
+/// What connections may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most connections at a time.
+    pub max_connections: usize,
+    /// How long a connection's thread looks for the next request before it sleeps.
+    pub spin: Duration,
+}
+
 /// Figures of the verify socket since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -58,7 +69,7 @@ pub struct Figures {
 struct Shared {
     door: Arc<Door>,
     clock: Arc<Clock>,
-    max_connections: usize,
+    limits: Limits,
     stopping: AtomicBool,
     open: Mutex<HashMap<u64, Arc<UnixStream>>>,
     all_closed: Condvar,
@@ -68,15 +79,15 @@ struct Shared {
 }
 
 impl VerifySocket {
-    /// Serves connections on `listener`, at most `max_connections` at a time.
+    /// Serves connections on `listener`.
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn start(listener: UnixListener, door: Arc<Door>, clock: Arc<Clock>, max_connections: usize) -> io::Result<VerifySocket> {
+    pub fn start(listener: UnixListener, door: Arc<Door>, clock: Arc<Clock>, limits: Limits) -> io::Result<VerifySocket> {
         let shared = Arc::new(Shared {
             door,
             clock,
-            max_connections,
+            limits,
             stopping: AtomicBool::new(false),
             open: Mutex::default(),
             all_closed: Condvar::new(),
@@ -97,7 +108,7 @@ impl VerifySocket {
         let shared = Arc::clone(&self.shared);
         move || Figures {
             connections: shared.open.lock().len() as u64,
-            max_connections: shared.max_connections as u64,
+            max_connections: shared.limits.max_connections as u64,
             accepted: shared.accepted.load(Ordering::Relaxed),
             refused: shared.refused.load(Ordering::Relaxed),
             protocol_errors: shared.protocol_errors.load(Ordering::Relaxed),
@@ -170,7 +181,7 @@ impl Shared {
         let stream = Arc::new(stream);
         let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let mut open = self.open.lock();
-        if open.len() >= self.max_connections {
+        if open.len() >= self.limits.max_connections {
             drop(open);
             return self.turn_away(&stream, "there are as many connections as max_connections allows");
         }
@@ -193,24 +204,21 @@ impl Shared {
         }
     }
 
-    fn turn_away(&self, mut stream: &UnixStream, reason: &str) {
+    fn turn_away(&self, stream: &UnixStream, reason: &str) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();
         refuse(&mut frame, [0; 8], ErrorCode::Busy, reason);
-        let _ = stream.write_all(&frame);
+        let _ = send_all(stream, &frame);
     }
 
     /// Reads, answers and writes until the peer or the protocol ends the connection.
-    fn serve(&self, number: u64, mut stream: &UnixStream) -> io::Result<()> {
+    fn serve(&self, number: u64, stream: &UnixStream) -> io::Result<()> {
         let mut conversation = Conversation::new(number as usize);
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut answers = Vec::with_capacity(BUFFER_BYTES);
         let mut filled = 0;
         loop {
-            let read = match stream.read(&mut buffer[filled..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                outcome => outcome?,
-            };
+            let read = receive(stream, &mut buffer[filled..], self.limits.spin)?;
             if read == 0 {
                 return Ok(());
             }
@@ -221,7 +229,7 @@ impl Shared {
                 self.protocol_errors.fetch_add(progress.errors as u64, Ordering::Relaxed);
             }
             if !answers.is_empty() {
-                stream.write_all(&answers)?;
+                send_all(stream, &answers)?;
             }
             if progress.closes {
                 return stream.shutdown(Shutdown::Both);
@@ -233,6 +241,32 @@ impl Shared {
             }
         }
     }
+}
+
+/// Receives what has arrived, or waits for it: awake for as long as `spin`, then asleep. (`recv` and `send` spare the kernel what `read` and `write`
+/// look after for files.)
+fn receive(stream: &UnixStream, buffer: &mut [u8], spin: Duration) -> io::Result<usize> {
+    let awake_until = (!spin.is_zero()).then(|| Instant::now() + spin);
+    loop {
+        let awake = awake_until.is_some_and(|until| Instant::now() < until);
+        match recv(stream, &mut *buffer, if awake { RecvFlags::DONTWAIT } else { RecvFlags::empty() }) {
+            Ok((received, _)) => return Ok(received),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if awake => std::hint::spin_loop(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn send_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match send(stream, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Takes a connection off the list however its thread ends.
