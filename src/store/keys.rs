@@ -141,9 +141,7 @@ impl Iterator for Keys<'_> {
 
 /// Where a name stands in `names`: neither an account nor a name holds a control character, so a zero separates them.
 pub(super) fn name_row(kind: u8, account: &str, name: &str) -> Vec<u8> {
-    let mut row = account_rows(kind, account);
-    row.extend_from_slice(name.as_bytes());
-    row
+    [&[kind][..], account.as_bytes(), &[0], name.as_bytes()].concat()
 }
 
 fn account_rows(kind: u8, account: &str) -> Vec<u8> {

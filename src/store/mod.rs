@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use thiserror::Error;
 
-pub use changes::Changes;
-pub use history::{MAC_BYTES, Recorded, entry_record};
+pub use changes::{Changes, PutKey, encode_key};
+pub use history::{MAC_BYTES, Recorded, encode_entry, encode_entry_body};
 pub use keys::Keys;
 pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;

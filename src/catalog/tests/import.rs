@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::change::{ImportedKey, ImportedSecrets};
+use crate::catalog::change::{ImportRun, Imported, ImportedKey, ImportedSecrets};
 use crate::digest::token_sha256;
 use crate::key::{Secret, Token};
 
@@ -13,8 +13,9 @@ fn token(text: &[u8]) -> ImportedSecrets {
     ImportedSecrets::Token(Token::from_bytes(text).unwrap())
 }
 
-fn import(house: &House, keys: Vec<ImportedKey>) -> Result<Vec<Made>, ChangeError> {
-    match house.change(Change::Import { keys })? {
+fn import(house: &House, keys: Vec<ImportedKey>) -> Result<Vec<Imported>, ChangeError> {
+    let request = house.catalog.prepare_import(actor(), keys, &ImportRun::default());
+    match house.change(request.change)? {
         Reply::Imported(made) => Ok(made),
         other => panic!("{other:?}"),
     }
@@ -76,7 +77,7 @@ fn an_export_with_digests_comes_back_as_it_was() {
         allow_weak: false,
     };
     let made = import(&other, vec![exported()]).unwrap().remove(0);
-    assert_eq!((made.key.id, &made.key.secrets, made.version), (second.id, &second.secrets, 2));
+    assert_eq!((made.key.id, &made.key.secrets), (second.id, &second.secrets));
     assert!(other.standing(first.token.unwrap().expose()).is_some());
     assert!(
         matches!(import(&other, vec![exported()]).unwrap_err(), ChangeError::Import { cause, .. } if *cause == ChangeError::IdTaken(second.id))
