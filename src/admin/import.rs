@@ -24,6 +24,8 @@ use crate::key::{PepperId, Secret, Token};
 const BATCH_LINES: usize = crate::key::limits::IMPORT_KEYS;
 /// Bytes of lines after which a batch ends early: what a thousand of the longest lines would take in memory is too much.
 const BATCH_BYTES: usize = 4 << 20;
+/// Batches that are prepared at once: enough for the catalog's writer never to wait for one.
+const PREPARING: usize = 2;
 /// Batches that the catalog has at once: those that wait go into one write, which needs one sync.
 const UNDER_WAY: usize = 4;
 /// Tokens that one import makes: all of them are in the answer, and so in memory until its end.
@@ -54,7 +56,7 @@ pub(super) async fn import(ask: Ask, Asked(query): Asked<ImportQuery>, mut body:
         catalog: Arc::clone(&ask.shared.state.catalog),
         query,
         run: ImportRun::default(),
-        preparing: None,
+        preparing: VecDeque::new(),
         under_way: VecDeque::new(),
         tokens: 0,
         refused: None,
@@ -70,13 +72,13 @@ pub(super) async fn import(ask: Ask, Asked(query): Asked<ImportQuery>, mut body:
     }
 }
 
-/// An import: while a batch is read, the one before is prepared, and those before that are with the catalog, in their order.
+/// An import: while a batch is read, those before it are prepared, and those before these are with the catalog, in their order.
 struct Import {
     actor: Actor,
     catalog: Arc<Catalog>,
     query: ImportQuery,
     run: ImportRun,
-    preparing: Option<JoinHandle<Result<Prepared, Failure>>>,
+    preparing: VecDeque<JoinHandle<Result<Prepared, Failure>>>,
     under_way: VecDeque<UnderWay>,
     /// Tokens that were made so far, those under way included.
     tokens: usize,
@@ -117,22 +119,31 @@ impl Import {
         Ok(())
     }
 
-    /// Begins to prepare a batch, and hands the one before to the catalog.
+    /// Begins to prepare a batch. Where enough are being prepared, the oldest goes to the catalog first.
     async fn take(&mut self, batch: Batch) -> Result<(), Failure> {
-        let before = self.preparing.take();
-        if let Some(before) = before {
-            self.hand_over(before).await?;
+        if self.preparing.len() >= PREPARING {
+            self.hand_over().await?;
         }
-        let (catalog, actor, query, run) = (Arc::clone(&self.catalog), self.actor.clone(), self.query, self.run.clone());
-        self.preparing = Some(tokio::task::spawn_blocking(move || {
+        let (catalog, actor, query, turn) = (Arc::clone(&self.catalog), self.actor.clone(), self.query, self.run.turn());
+        self.preparing.push_back(tokio::task::spawn_blocking(move || {
             let (keys, lines) = parse(&batch, query)?;
             let tokens = keys.iter().filter(|key| matches!(key.secrets, ImportedSecrets::Generate)).count();
-            Ok(Prepared { request: catalog.prepare_import(actor, keys, &run), lines, tokens })
+            Ok(Prepared { request: catalog.prepare_import(actor, keys, turn), lines, tokens })
         }));
         Ok(())
     }
 
-    async fn hand_over(&mut self, preparing: JoinHandle<Result<Prepared, Failure>>) -> Result<(), Failure> {
+    /// Hands the oldest batch that is being prepared to the catalog. After a failure no later one may follow it there, so they are let go.
+    async fn hand_over(&mut self) -> Result<(), Failure> {
+        let handed_over = self.hand_over_oldest().await;
+        if handed_over.is_err() {
+            self.preparing.clear();
+        }
+        handed_over
+    }
+
+    async fn hand_over_oldest(&mut self) -> Result<(), Failure> {
+        let Some(preparing) = self.preparing.pop_front() else { return Ok(()) };
         let prepared = preparing.await;
         let Prepared { request, lines, tokens } =
             prepared.unwrap_or_else(|_| Err(Failure::new(Word::Internal, "the daemon failed on a line; its log says where")))?;
@@ -176,10 +187,10 @@ impl Import {
 
     /// Waits for all that came whole, however the reading ended. The failure told is that of the earliest line.
     async fn finish(&mut self, read: Result<(), Failure>) -> Result<(), Failure> {
-        let handed_over = match self.preparing.take() {
-            Some(preparing) => self.hand_over(preparing).await,
-            None => Ok(()),
-        };
+        let mut handed_over = Ok(());
+        while !self.preparing.is_empty() {
+            handed_over = self.hand_over().await;
+        }
         while !self.under_way.is_empty() {
             self.settle().await;
         }
@@ -252,8 +263,8 @@ impl Lines {
 
 /// The keys of a batch, with the numbers of their lines.
 fn parse(batch: &Batch, query: ImportQuery) -> Result<(Vec<ImportedKey>, Vec<u64>), Failure> {
-    let mut keys = Vec::new();
-    let mut numbers = Vec::new();
+    let mut keys = Vec::with_capacity(BATCH_LINES);
+    let mut numbers = Vec::with_capacity(BATCH_LINES);
     for (number, line) in (batch.before + 1..).zip(batch.bytes.split(|byte| *byte == b'\n')) {
         if line.trim_ascii().is_empty() {
             continue;

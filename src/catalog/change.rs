@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::prepare::{ImportBatch, ImportRun};
+pub use super::prepare::{ImportBatch, ImportRun, ImportTurn};
 use crate::key::history::Actor;
 use crate::key::{Country, Function, FunctionName, Grant, Instant, Key, KeyId, KeyRef, Network, Settings, Span, Token, UnknownCountry};
 

@@ -34,7 +34,7 @@ pub use chain::{ChainReport, verify_chain};
 pub use error::{ChangeError, ChangeFault};
 
 use chain::ChainKey;
-use change::{Change, ImportRun, ImportedKey, Reply, Request};
+use change::{Change, ImportTurn, ImportedKey, Reply, Request};
 use draft::{Draft, DraftFunction};
 use prepare::Preparer;
 use registry::Registry;
@@ -231,10 +231,10 @@ impl Catalog {
 
     /// Makes a batch of an import ready for the writer, on the caller's thread: what takes the time of an import is done here. A key that breaks a rule is
     /// refused when the request is made, after those before it were looked at.
-    pub fn prepare_import(&self, actor: Actor, keys: Vec<ImportedKey>, run: &ImportRun) -> Request {
+    pub fn prepare_import(&self, actor: Actor, keys: Vec<ImportedKey>, turn: ImportTurn) -> Request {
         let options = self.shared.options.lock().clone();
         let preparer = Preparer { peppers: &self.peppers, token_prefix: &options.token_prefix, actor: &actor, now: (self.now)() };
-        let batch = preparer.prepare(keys, run.clone());
+        let batch = preparer.prepare(keys, turn);
         Request { actor, change: Change::Import(batch) }
     }
 

@@ -13,7 +13,7 @@ use super::error::ChangeError;
 use crate::digest::{Peppers, token_sha256};
 use crate::key::history::{Action, Actor, Subject};
 use crate::key::limits::{self, check_count};
-use crate::key::{Instant, Key, KeyId, PepperId, Secret, Token, weakness};
+use crate::key::{Instant, Key, KeyIds, PepperId, Secret, Token, weakness};
 use crate::store::{encode_entry_body, encode_key};
 
 /// About what a key's record and its entry take.
@@ -24,7 +24,19 @@ const KEY_BYTES: usize = 768;
 #[derive(Debug, Clone, Default)]
 pub struct ImportRun(Arc<AtomicBool>);
 
+/// The turn of one batch. Batches may be prepared at the same time and in any order; the ids of their keys are in the order of the turns.
+#[derive(Debug)]
+pub struct ImportTurn {
+    run: ImportRun,
+    ids: KeyIds,
+}
+
 impl ImportRun {
+    /// The next batch's turn.
+    pub fn turn(&self) -> ImportTurn {
+        ImportTurn { run: self.clone(), ids: KeyIds::generate() }
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -95,7 +107,8 @@ pub(super) struct Preparer<'a> {
 }
 
 impl Preparer<'_> {
-    pub(super) fn prepare(&self, keys: Vec<ImportedKey>, run: ImportRun) -> ImportBatch {
+    pub(super) fn prepare(&self, keys: Vec<ImportedKey>, turn: ImportTurn) -> ImportBatch {
+        let ImportTurn { run, mut ids } = turn;
         let mut batch = ImportBatch { run, keys: Vec::with_capacity(keys.len()), refused: None, bytes: Arc::default() };
         if let Err(error) = check_count("keys", keys.len(), limits::IMPORT_KEYS) {
             batch.refused = Some(error.into());
@@ -105,7 +118,7 @@ impl Preparer<'_> {
         // Naming a pepper costs as much as a digest, so it is done once.
         let pepper = self.peppers.current.id();
         for (position, imported) in keys.into_iter().enumerate() {
-            match self.prepare_key(imported, pepper, &mut bytes) {
+            match self.prepare_key(imported, &mut ids, pepper, &mut bytes) {
                 Ok(ready) => batch.keys.push(ready),
                 Err(cause) => {
                     batch.refused = Some(ChangeError::Import { position, cause: Box::new(cause) });
@@ -117,11 +130,11 @@ impl Preparer<'_> {
         batch
     }
 
-    fn prepare_key(&self, imported: ImportedKey, pepper: PepperId, bytes: &mut Vec<u8>) -> Result<ReadyKey, ChangeError> {
+    fn prepare_key(&self, imported: ImportedKey, ids: &mut KeyIds, pepper: PepperId, bytes: &mut Vec<u8>) -> Result<ReadyKey, ChangeError> {
         let ImportedKey { id: own_id, mut settings, secrets, allow_weak } = imported;
         settings.normalize()?;
         let Origin { secrets, previous_digest, token } = self.secrets(secrets, allow_weak, pepper)?;
-        let id = own_id.unwrap_or_else(KeyId::generate);
+        let id = own_id.unwrap_or_else(|| ids.draw());
         let created_at = secrets[0].created_at;
         let key = Key { id, settings, secrets, created_at, deleted_at: None, revision: 1 };
         let begin = bytes.len();

@@ -25,6 +25,7 @@ use thiserror::Error;
 
 pub use changes::{Changes, PutKey, encode_key};
 pub use history::{MAC_BYTES, Recorded, encode_entry, encode_entry_body};
+pub(crate) use keys::KeyRange;
 pub use keys::Keys;
 pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;

@@ -14,7 +14,7 @@ fn token(text: &[u8]) -> ImportedSecrets {
 }
 
 fn import(house: &House, keys: Vec<ImportedKey>) -> Result<Vec<Imported>, ChangeError> {
-    let request = house.catalog.prepare_import(actor(), keys, &ImportRun::default());
+    let request = house.catalog.prepare_import(actor(), keys, ImportRun::default().turn());
     match house.change(request.change)? {
         Reply::Imported(made) => Ok(made),
         other => panic!("{other:?}"),
