@@ -23,6 +23,12 @@ pub struct Recorded {
     pub record: Vec<u8>,
 }
 
+/// The record of an entry.
+#[cfg(test)]
+pub(crate) fn entry_record(entry: &Entry) -> Vec<u8> {
+    record::encode(entry)
+}
+
 /// Appends to `bytes` what of an entry's record does not depend on its place in the history: what stands between its moment and its MAC. It can be
 /// made ahead of the entry's turn.
 pub fn encode_entry_body(bytes: &mut Vec<u8>, actor: &Actor, action: Action, subject: &Subject, changes: &[FieldChange], pepper: PepperId) {
