@@ -1,5 +1,6 @@
 //! Keys from JSON lines: read as they come, batch by batch, never whole in memory.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,14 +15,19 @@ use super::problem::{Failure, Word};
 use super::routes::ChangeProblems;
 use super::view::from_hex;
 use super::wire::{GeneratedView, ImportView, KeyLine, LineFields, SecretLine};
-use crate::catalog::ChangeError;
-use crate::catalog::change::{Change, ImportedKey, ImportedSecrets, Made, Reply, Request};
+use crate::catalog::change::{ImportRun, ImportedKey, ImportedSecrets, Reply, Request};
+use crate::catalog::{Answer, Catalog, ChangeError};
+use crate::key::history::Actor;
 use crate::key::{PepperId, Secret, Token};
 
 /// Lines of a batch: all of them are imported, with one sync, or none.
 const BATCH_LINES: usize = crate::key::limits::IMPORT_KEYS;
 /// Bytes of lines after which a batch ends early: what a thousand of the longest lines would take in memory is too much.
 const BATCH_BYTES: usize = 4 << 20;
+/// Batches that are prepared at once: enough for the catalog's writer never to wait for one.
+const PREPARING: usize = 2;
+/// Batches that the catalog has at once: those that wait go into one write, which needs one sync.
+const UNDER_WAY: usize = 4;
 /// Tokens that one import makes: all of them are in the answer, and so in memory until its end.
 pub(super) const GENERATED: usize = 100_000;
 
@@ -45,15 +51,19 @@ pub(super) struct ImportQuery {
     responses((status = 200, description = "How many keys, and the tokens that were made", body = ImportView), ChangeProblems)
 )]
 pub(super) async fn import(ask: Ask, Asked(query): Asked<ImportQuery>, mut body: Body) -> Result<Json<ImportView>, Failure> {
-    body::actor(&ask.peer, &ask.headers)?;
-    let mut import = Import { ask: Arc::new(ask), query, under_way: None, done: ImportView { imported: 0, generated: Vec::new() } };
-    let mut ended = import.read(&mut body).await;
-    // The last batch may still be on its way, whatever became of the reading.
-    let settled = import.settle().await;
-    if settled.is_err() {
-        ended = settled;
-    }
-    match ended {
+    let mut import = Import {
+        actor: body::actor(&ask.peer, &ask.headers)?,
+        catalog: Arc::clone(&ask.shared.state.catalog),
+        query,
+        run: ImportRun::default(),
+        preparing: VecDeque::new(),
+        under_way: VecDeque::new(),
+        tokens: 0,
+        refused: None,
+        done: ImportView { imported: 0, generated: Vec::new() },
+    };
+    let read = import.read(&mut body).await;
+    match import.finish(read).await {
         Ok(()) => Ok(Json(import.done)),
         Err(failure) => {
             body::drain(&mut body).await;
@@ -62,12 +72,33 @@ pub(super) async fn import(ask: Ask, Asked(query): Asked<ImportQuery>, mut body:
     }
 }
 
+/// An import: while a batch is read, those before it are prepared, and those before these are with the catalog, in their order.
 struct Import {
-    ask: Arc<Ask>,
+    actor: Actor,
+    catalog: Arc<Catalog>,
     query: ImportQuery,
-    /// The batch that the catalog has, while the next is read. One at a time: so a refused one is the last.
-    under_way: Option<JoinHandle<Result<Vec<Made>, Failure>>>,
+    run: ImportRun,
+    preparing: VecDeque<JoinHandle<Result<Prepared, Failure>>>,
+    under_way: VecDeque<UnderWay>,
+    /// Tokens that were made so far, those under way included.
+    tokens: usize,
+    /// Why the first batch was refused that was.
+    refused: Option<Failure>,
     done: ImportView,
+}
+
+/// A batch for the catalog.
+struct Prepared {
+    request: Request,
+    /// The numbers of its keys' lines.
+    lines: Vec<u64>,
+    tokens: usize,
+}
+
+/// A batch that the catalog has.
+struct UnderWay {
+    answer: Answer,
+    lines: Vec<u64>,
 }
 
 impl Import {
@@ -76,62 +107,97 @@ impl Import {
         while let Some(piece) = body::next_piece(body).await? {
             lines.push(&piece)?;
             while let Some(batch) = lines.batch(false) {
-                self.send(batch).await?;
+                self.take(batch).await?;
+            }
+            if self.refused.is_some() {
+                return Ok(());
             }
         }
         while let Some(batch) = lines.batch(true) {
-            self.send(batch).await?;
+            self.take(batch).await?;
         }
         Ok(())
     }
 
-    /// Parses a batch while the one before is under way, then has the catalog import it.
-    async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
-        let query = self.query;
-        let parsing = tokio::task::spawn_blocking(move || parse(&batch, query));
-        let parsed = parsing.await.unwrap_or_else(|_| Err(Failure::new(Word::Internal, "the daemon failed on a line; its log says where")));
-        self.settle().await?;
-        let (keys, lines) = parsed?;
-        let made = keys.iter().filter(|key| matches!(key.secrets, ImportedSecrets::Generate)).count();
-        if self.done.generated.len() + made > GENERATED {
+    /// Begins to prepare a batch. Where enough are being prepared, the oldest goes to the catalog first.
+    async fn take(&mut self, batch: Batch) -> Result<(), Failure> {
+        if self.preparing.len() >= PREPARING {
+            self.hand_over().await?;
+        }
+        let (catalog, actor, query, turn) = (Arc::clone(&self.catalog), self.actor.clone(), self.query, self.run.turn());
+        self.preparing.push_back(tokio::task::spawn_blocking(move || {
+            let (keys, lines) = parse(&batch, query)?;
+            let tokens = keys.iter().filter(|key| matches!(key.secrets, ImportedSecrets::Generate)).count();
+            Ok(Prepared { request: catalog.prepare_import(actor, keys, turn), lines, tokens })
+        }));
+        Ok(())
+    }
+
+    /// Hands the oldest batch that is being prepared to the catalog. After a failure no later one may follow it there, so they are let go.
+    async fn hand_over(&mut self) -> Result<(), Failure> {
+        let handed_over = self.hand_over_oldest().await;
+        if handed_over.is_err() {
+            self.preparing.clear();
+        }
+        handed_over
+    }
+
+    async fn hand_over_oldest(&mut self) -> Result<(), Failure> {
+        let Some(preparing) = self.preparing.pop_front() else { return Ok(()) };
+        let prepared = preparing.await;
+        let Prepared { request, lines, tokens } =
+            prepared.unwrap_or_else(|_| Err(Failure::new(Word::Internal, "the daemon failed on a line; its log says where")))?;
+        self.tokens += tokens;
+        if self.tokens > GENERATED {
             let detail = format!("one import makes at most {GENERATED} tokens; import the rest by itself");
             return Err(Failure::new(Word::Limit, detail).with_field("token").with_line(lines.first().copied().unwrap_or(0)));
         }
-        if !keys.is_empty() {
-            self.under_way = Some(tokio::spawn(commit(Arc::clone(&self.ask), keys, lines)));
+        if self.under_way.len() >= UNDER_WAY {
+            self.settle().await;
+        }
+        if self.refused.is_none() && !lines.is_empty() {
+            self.under_way.push_back(UnderWay { answer: self.catalog.ask(request).await?, lines });
         }
         Ok(())
     }
 
-    /// Waits for the batch under way.
-    async fn settle(&mut self) -> Result<(), Failure> {
-        let Some(under_way) = self.under_way.take() else { return Ok(()) };
-        let committed = under_way.await;
-        let made = committed.unwrap_or_else(|_| Err(Failure::new(Word::Internal, "the daemon failed on a batch; its log says where")))?;
-        self.done.imported += made.len() as u64;
-        let generated = made.into_iter().filter_map(|made| {
-            let token = made.token.as_ref()?.expose_text()?.to_owned();
-            Some(GeneratedView { id: made.key.id, account: made.key.settings.account, name: made.key.settings.name, token })
-        });
-        self.done.generated.extend(generated);
-        Ok(())
+    /// Waits for the oldest batch under way.
+    async fn settle(&mut self) {
+        let Some(UnderWay { answer, lines }) = self.under_way.pop_front() else { return };
+        let failure = match answer.wait().await {
+            Ok(Reply::Imported(keys)) => {
+                self.done.imported += keys.len() as u64;
+                let generated = keys.into_iter().filter_map(|imported| {
+                    let token = imported.token.as_ref()?.expose_text()?.to_owned();
+                    let (account, name) = (imported.key.settings.account.clone(), imported.key.settings.name.clone());
+                    Some(GeneratedView { id: imported.key.id, account, name, token })
+                });
+                return self.done.generated.extend(generated);
+            }
+            Ok(other) => unexpected(&other),
+            Err(ChangeError::Import { position, cause }) => match lines.get(position) {
+                Some(line) => Failure::from(*cause).with_line(*line),
+                None => Failure::from(*cause),
+            },
+            Err(error) => Failure::from(error),
+        };
+        // Those behind it were refused for its sake: that is no news.
+        self.refused.get_or_insert(failure);
     }
-}
 
-/// Has the catalog import a batch. `lines` are the numbers of the keys' lines.
-async fn commit(ask: Arc<Ask>, keys: Vec<ImportedKey>, lines: Vec<u64>) -> Result<Vec<Made>, Failure> {
-    let actor = body::actor(&ask.peer, &ask.headers)?;
-    match ask.shared.state.catalog.change(Request { actor, change: Change::Import { keys } }).await {
-        Ok(Reply::Imported(made)) => Ok(made),
-        Ok(other) => Err(unexpected(&other)),
-        Err(ChangeError::Import { position, cause }) => {
-            let failure = Failure::from(*cause);
-            Err(match lines.get(position) {
-                Some(line) => failure.with_line(*line),
-                None => failure,
-            })
+    /// Waits for all that came whole, however the reading ended. The failure told is that of the earliest line.
+    async fn finish(&mut self, read: Result<(), Failure>) -> Result<(), Failure> {
+        let mut handed_over = Ok(());
+        while !self.preparing.is_empty() {
+            handed_over = self.hand_over().await;
         }
-        Err(error) => Err(Failure::from(error)),
+        while !self.under_way.is_empty() {
+            self.settle().await;
+        }
+        match self.refused.take() {
+            Some(failure) => Err(failure),
+            None => handed_over.and(read),
+        }
     }
 }
 
@@ -197,8 +263,8 @@ impl Lines {
 
 /// The keys of a batch, with the numbers of their lines.
 fn parse(batch: &Batch, query: ImportQuery) -> Result<(Vec<ImportedKey>, Vec<u64>), Failure> {
-    let mut keys = Vec::new();
-    let mut numbers = Vec::new();
+    let mut keys = Vec::with_capacity(BATCH_LINES);
+    let mut numbers = Vec::with_capacity(BATCH_LINES);
     for (number, line) in (batch.before + 1..).zip(batch.bytes.split(|byte| *byte == b'\n')) {
         if line.trim_ascii().is_empty() {
             continue;

@@ -7,8 +7,7 @@ use sha2::Sha256;
 
 use crate::digest::{Pepper, Peppers};
 use crate::key::PepperId;
-use crate::key::history::Entry;
-use crate::store::{Head, MAC_BYTES, Recorded, Store, StoreError, entry_record};
+use crate::store::{Head, MAC_BYTES, Recorded, Store, StoreError};
 
 /// Makes the MACs of one pepper's chain key.
 pub(super) struct ChainKey {
@@ -26,13 +25,12 @@ impl ChainKey {
         self.pepper
     }
 
-    /// Gives the entry its MAC behind `previous`, and returns its record.
-    pub(super) fn seal(&self, previous: &[u8; 32], entry: &mut Entry) -> Vec<u8> {
-        let mut record = entry_record(entry);
-        entry.mac = self.mac_of(previous, &record);
+    /// Gives an entry's record its MAC behind `previous`, and returns it.
+    pub(super) fn seal(&self, previous: &[u8; 32], record: &mut [u8]) -> [u8; 32] {
+        let mac = self.mac_of(previous, record);
         let body = record.len() - MAC_BYTES;
-        record[body..].copy_from_slice(&entry.mac);
-        record
+        record[body..].copy_from_slice(&mac);
+        mac
     }
 
     fn mac_of(&self, previous: &[u8; 32], record: &[u8]) -> [u8; 32] {

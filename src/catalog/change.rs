@@ -1,9 +1,11 @@
 //! What an admin can ask of the catalog, and what it answers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::prepare::{ImportBatch, ImportRun, ImportTurn};
 use crate::key::history::Actor;
 use crate::key::{Country, Function, FunctionName, Grant, Instant, Key, KeyId, KeyRef, Network, Settings, Span, Token, UnknownCountry};
 
@@ -93,10 +95,7 @@ pub enum Change {
         revision: Option<u64>,
     },
     /// Makes keys from elsewhere, as many as one batch holds: all of them or, when one is refused, none.
-    Import {
-        /// The keys.
-        keys: Vec<ImportedKey>,
-    },
+    Import(ImportBatch),
     /// Registers a function.
     FunctionAdd {
         /// Its name.
@@ -259,7 +258,7 @@ pub enum Reply {
     /// It changed many keys: their ids, in order. Keys that were already so are not among them.
     ChangedMany(Vec<KeyId>),
     /// It imported keys, in the order given.
-    Imported(Vec<Made>),
+    Imported(Vec<Imported>),
     /// It changed the catalog. For a removal: the keys that lost a grant.
     Function {
         /// The function as it is now, or as it was when removed.
@@ -269,6 +268,15 @@ pub enum Reply {
     },
 }
 
+/// A key that was imported.
+#[derive(Debug)]
+pub struct Imported {
+    /// The key as it is now.
+    pub key: Arc<Key>,
+    /// Its token, if it was made here.
+    pub token: Option<Token>,
+}
+
 /// A key or secret that was made. Its token is told once.
 #[derive(Debug)]
 pub struct Made {
@@ -276,7 +284,7 @@ pub struct Made {
     pub key: Key,
     /// The version of the secret that was made.
     pub version: u16,
-    /// Absent when the change is a repeat, and for imports of tokens made elsewhere.
+    /// Absent when the change is a repeat.
     pub token: Option<Token>,
     /// This change had been done before under the same request id.
     pub replayed: bool,

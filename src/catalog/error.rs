@@ -173,6 +173,9 @@ pub enum ChangeError {
         #[source]
         cause: Box<ChangeError>,
     },
+    /// A batch of an import behind one that was refused.
+    #[error("an earlier batch of this import was refused, so this one is not imported")]
+    ImportOver,
     /// Changes are refused until the daemon is restarted.
     #[error("changes are refused until doorward is restarted: {0}")]
     Refusing(String),
@@ -218,6 +221,7 @@ impl ChangeError {
             | E::NameTaken { .. }
             | E::IdTaken(_)
             | E::TokenTaken(_)
+            | E::ImportOver
             | E::NoRotation { .. } => ChangeFault::Conflict,
             E::RequestIdReused(_) | E::FunctionExists(_) | E::FunctionRestricted(_) | E::FunctionGranted { .. } => ChangeFault::Conflict,
             E::GrantNotRegistered(_) | E::Settings(_) | E::Limit(_) | E::Token(_) | E::PastExpiry { .. } => ChangeFault::Invalid,

@@ -12,6 +12,7 @@ mod import;
 mod load;
 mod patch;
 mod pepper;
+mod prepare;
 mod registry;
 mod replay;
 mod rotation;
@@ -33,13 +34,15 @@ pub use chain::{ChainReport, verify_chain};
 pub use error::{ChangeError, ChangeFault};
 
 use chain::ChainKey;
-use change::{Reply, Request};
+use change::{Change, ImportTurn, ImportedKey, Reply, Request};
 use draft::{Draft, DraftFunction};
+use prepare::Preparer;
 use registry::Registry;
 use writer::{Job, Shared, Writer};
 
 use crate::digest::Peppers;
 use crate::index::Index;
+use crate::key::history::Actor;
 use crate::key::{Function, Instant, Key, KeyId, PepperId, Span, TokenError, check_prefix};
 use crate::store::{Head, Store, StoreError};
 
@@ -129,8 +132,22 @@ pub struct Catalog {
     peppers: Peppers,
     previous_pepper: Option<PepperId>,
     shared: Arc<Shared>,
+    now: Arc<dyn Fn() -> Instant + Send + Sync>,
     askers: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What will become of a change that was asked for.
+pub struct Answer(oneshot::Receiver<Result<Reply, ChangeError>>);
+
+impl Answer {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// As [`Catalog::change`].
+    pub async fn wait(self) -> Result<Reply, ChangeError> {
+        self.0.await.map_err(|_| ChangeError::Stopping)?
+    }
 }
 
 impl Catalog {
@@ -143,7 +160,7 @@ impl Catalog {
         store: Store,
         index: Arc<Index>,
         peppers: Peppers,
-        now: impl Fn() -> Instant + Send + 'static,
+        now: impl Fn() -> Instant + Send + Sync + 'static,
         options: CatalogOptions,
     ) -> Result<Catalog, CatalogError> {
         check_prefix(&options.token_prefix)?;
@@ -155,6 +172,7 @@ impl Catalog {
         }
         let registered = registry.registered();
         index.publish_functions(&registered);
+        let now: Arc<dyn Fn() -> Instant + Send + Sync> = Arc::new(now);
         let started_at = now();
         let mut loaded = load::load(&store, &index, started_at)?;
         loaded.counts.count_functions(&registered);
@@ -174,7 +192,7 @@ impl Catalog {
             registry,
             head,
             shared: shared.clone(),
-            now: Box::new(now),
+            now: now.clone(),
             swept_at: started_at,
             emergency: Draft::default(),
         };
@@ -185,6 +203,7 @@ impl Catalog {
             peppers,
             previous_pepper: marks.previous.as_ref().map(pepper::id_of),
             shared,
+            now,
             askers: Mutex::new(Some(askers)),
             writer: Mutex::new(Some(thread.map_err(|_| CatalogError::Panicked)?)),
         })
@@ -196,11 +215,27 @@ impl Catalog {
     /// The change was not made; except `EffectiveNotDurable`, which says what it did, and `Stopping`, after which a change that was
     /// already on its way may have been made.
     pub async fn change(&self, request: Request) -> Result<Reply, ChangeError> {
+        self.ask(request).await?.wait().await
+    }
+
+    /// Asks for a change without waiting for the answer. Changes are made in the order in which they are asked for.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub async fn ask(&self, request: Request) -> Result<Answer, ChangeError> {
         let askers = self.askers.lock().clone().ok_or(ChangeError::Stopping)?;
         let (reply, answer) = oneshot::channel();
         askers.send(Job { request, reply }).await.map_err(|_| ChangeError::Stopping)?;
-        drop(askers);
-        answer.await.map_err(|_| ChangeError::Stopping)?
+        Ok(Answer(answer))
+    }
+
+    /// Makes a batch of an import ready for the writer, on the caller's thread: what takes the time of an import is done here. A key that breaks a rule is
+    /// refused when the request is made, after those before it were looked at.
+    pub fn prepare_import(&self, actor: Actor, keys: Vec<ImportedKey>, turn: ImportTurn) -> Request {
+        let options = self.shared.options.lock().clone();
+        let preparer = Preparer { peppers: &self.peppers, token_prefix: &options.token_prefix, actor: &actor, now: (self.now)() };
+        let batch = preparer.prepare(keys, turn);
+        Request { actor, change: Change::Import(batch) }
     }
 
     /// The store, to read.

@@ -1,21 +1,25 @@
+use std::sync::Arc;
+
 use super::CatalogOptions;
 use super::change::{Change, Reply, Request, Selection, Target};
 use super::difference;
-use super::draft::{Draft, DraftEntry, DraftFunction, DraftKey, draft_name};
+use super::draft::{Draft, DraftEntry, DraftFunction, DraftKey, Piece, draft_name};
 use super::error::ChangeError;
 use super::registry::Registry;
 use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::history::{Action, Actor, Subject};
 use crate::key::limits::{self, LimitError, check_bytes};
-use crate::key::{self, Grant, Instant, Key, KeyId, KeyRef, shown};
-use crate::store::Store;
+use crate::key::{self, Grant, Instant, Key, KeyId, KeyRef, PepperId, shown};
+use crate::store::{Store, encode_entry_body};
 
 /// What every change of one write looks at.
 pub(super) struct Ground<'a> {
     pub(super) store: &'a Store,
     pub(super) index: &'a Index,
     pub(super) peppers: &'a Peppers,
+    /// The current one's name.
+    pub(super) pepper: PepperId,
     pub(super) registry: &'a Registry,
     pub(super) options: &'a CatalogOptions,
     pub(super) now: Instant,
@@ -50,7 +54,7 @@ impl Step<'_> {
             Change::Revoke { key, revision, version } => self.revoke(key, *revision, *version),
             Change::Delete { key, revision } => self.delete(key, *revision),
             Change::Undelete { key, revision } => self.undelete(key, *revision),
-            Change::Import { keys } => self.import(std::mem::take(keys)),
+            Change::Import(batch) => self.import(batch.take()),
             Change::FunctionAdd { name, restricted } => self.add_function(name, *restricted),
             Change::FunctionRestrict { name, restricted } => self.restrict_function(name, *restricted),
             Change::FunctionRemove { name, with_grants } => self.remove_function(name, *with_grants),
@@ -64,15 +68,19 @@ impl Step<'_> {
     /// The key as this change sees it.
     pub(super) fn key(&self, id: KeyId) -> Result<Option<Key>, ChangeError> {
         match self.draft.keys.get(&id).or_else(|| self.earlier.keys.get(&id)) {
-            Some(drafted) => Ok(Some(drafted.now.clone())),
+            Some(drafted) => Ok(Some(Key::clone(&drafted.now))),
             None => Ok(self.ground.store.key(id)?),
         }
     }
 
     /// The key of this name that is not deleted.
     pub(super) fn find(&self, account: &str, name: &str) -> Result<Option<KeyId>, ChangeError> {
-        let wanted = draft_name(account, name);
-        match self.draft.names.get(&wanted).or_else(|| self.earlier.names.get(&wanted)) {
+        self.find_drafted(&draft_name(account, name), account, name)
+    }
+
+    /// As `find`, where the name is also at hand as a draft writes it.
+    pub(super) fn find_drafted(&self, drafted: &str, account: &str, name: &str) -> Result<Option<KeyId>, ChangeError> {
+        match self.draft.names.get(drafted).or_else(|| self.earlier.names.get(drafted)) {
             Some(found) => Ok(*found),
             None => Ok(self.ground.store.find(account, name)?),
         }
@@ -82,7 +90,7 @@ impl Step<'_> {
     fn find_deleted(&self, account: &str, name: &str) -> Result<Option<Key>, ChangeError> {
         let stored = self.ground.store.find_deleted(account, name)?;
         let stored = stored.map(|id| self.key(id)).transpose()?.flatten();
-        let drafted = self.drafted().map(|(_, drafted)| &drafted.now).cloned();
+        let drafted = self.drafted().map(|(_, drafted)| Key::clone(&drafted.now));
         let of_name = |key: &Key| key.deleted_at.is_some() && key.settings.account == account && key.settings.name == name;
         Ok(stored.into_iter().chain(drafted).filter(of_name).max_by_key(|key| (key.deleted_at, key.id)))
     }
@@ -155,17 +163,20 @@ impl Step<'_> {
                 self.draft.names.insert(name, Some(after.id));
             }
         }
+        let now = Arc::new(after.clone());
         match self.draft.keys.get_mut(&after.id) {
-            Some(drafted) => drafted.now = after.clone(),
+            Some(drafted) => (drafted.now, drafted.record) = (now, None),
             None => {
-                self.draft.keys.insert(after.id, DraftKey { stored: before, now: after.clone() });
+                self.draft.keys.insert(after.id, DraftKey { stored: before, now, record: None });
             }
         }
         after
     }
 
     pub(super) fn enter(&mut self, action: Action, subject: Subject, changes: Vec<crate::key::history::FieldChange>) {
-        self.draft.entries.push(DraftEntry { at: self.now(), actor: self.actor.clone(), action, subject, changes });
+        let mut body = Vec::new();
+        encode_entry_body(&mut body, self.actor, action, &subject, &changes, self.ground.pepper);
+        self.draft.entries.push(DraftEntry { at: self.now(), action, subject, changes, body: Piece::whole(body) });
     }
 
     /// This key's entries of this write, oldest first.
@@ -241,7 +252,7 @@ impl Step<'_> {
         stored: impl Iterator<Item = Result<Key, crate::store::StoreError>>,
         fits: impl Fn(&Key) -> bool,
     ) -> Result<Vec<Key>, ChangeError> {
-        let mut keys: Vec<Key> = self.drafted().map(|(_, drafted)| &drafted.now).filter(|key| fits(key)).cloned().collect();
+        let mut keys: Vec<Key> = self.drafted().map(|(_, drafted)| &*drafted.now).filter(|key| fits(key)).cloned().collect();
         for key in stored {
             let key = key?;
             let drafted = self.draft.keys.contains_key(&key.id) || self.earlier.keys.contains_key(&key.id);

@@ -6,17 +6,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::chain::ChainKey;
 use super::change::{Change, Reply, Request};
-use super::draft::Draft;
+use super::draft::{Draft, DraftKey};
 use super::error::ChangeError;
 use super::registry::Registry;
 use super::step::{self, Ground};
 use super::{CatalogOptions, Counts};
 use crate::digest::Peppers;
 use crate::index::Index;
-use crate::key::history::Entry;
 use crate::key::limits;
 use crate::key::{Instant, Key};
-use crate::store::{Head, Store, StoreError};
+use crate::store::{Head, Store, StoreError, encode_entry};
 
 /// Changes that one write takes at most.
 const WRITE_CHANGES: usize = 256;
@@ -50,7 +49,7 @@ pub(super) struct Writer {
     pub(super) registry: Registry,
     pub(super) head: Head,
     pub(super) shared: Arc<Shared>,
-    pub(super) now: Box<dyn Fn() -> Instant + Send>,
+    pub(super) now: Arc<dyn Fn() -> Instant + Send + Sync>,
     pub(super) swept_at: Instant,
     /// What holds in memory only, since the disk refused it.
     pub(super) emergency: Draft,
@@ -87,7 +86,7 @@ impl Writer {
             }));
         }
         if !draft.is_empty() {
-            match self.commit(&mut draft) {
+            match self.commit(&draft) {
                 Ok(head) => self.publish(&draft, head),
                 Err(error) => {
                     self.poison(error.to_string());
@@ -95,6 +94,8 @@ impl Writer {
                 }
             }
         }
+        // Before the answers, so that whoever gets an imported key is the last to have it, and frees it on a thread of its own.
+        drop(draft);
         for (job, reply) in jobs.into_iter().zip(replies) {
             // Whoever asked may have gone; the change is made all the same.
             let _ = job.reply.send(reply);
@@ -107,6 +108,7 @@ impl Writer {
             store: &self.store,
             index: &self.index,
             peppers: &self.peppers,
+            pepper: self.chain.pepper(),
             registry: &self.registry,
             options: &options,
             now: (self.now)(),
@@ -114,25 +116,22 @@ impl Writer {
         step::make(&ground, earlier, request)
     }
 
-    fn commit(&self, draft: &mut Draft) -> Result<Head, StoreError> {
+    fn commit(&self, draft: &Draft) -> Result<Head, StoreError> {
         let mut changes = self.store.changes(draft.entries.len() * ENTRY_BYTES);
         let mut head = self.head;
-        for drafted in draft.entries.drain(..) {
-            let mut entry = Entry {
-                sequence: head.sequence + 1,
-                at: drafted.at,
-                actor: drafted.actor,
-                action: drafted.action,
-                subject: drafted.subject,
-                changes: drafted.changes,
-                pepper: self.chain.pepper(),
-                mac: [0; 32],
-            };
-            let record = self.chain.seal(&head.mac, &mut entry);
-            changes.put_entry(entry.sequence, &entry.subject, &record);
-            head = Head { sequence: entry.sequence, mac: entry.mac };
+        let mut record = Vec::with_capacity(ENTRY_BYTES);
+        for entry in &draft.entries {
+            let sequence = head.sequence + 1;
+            encode_entry(&mut record, sequence, entry.at, entry.body.bytes());
+            head = Head { sequence, mac: self.chain.seal(&head.mac, &mut record) };
+            changes.put_entry(sequence, &record);
         }
-        changes.put_keys(draft.keys.values().map(|drafted| (drafted.stored.as_ref(), &drafted.now)));
+        for (sequence, entry) in (self.head.sequence + 1..).zip(&draft.entries) {
+            changes.put_subject(sequence, &entry.subject);
+        }
+        let mut keys: Vec<&DraftKey> = draft.keys.values().collect();
+        keys.sort_unstable_by_key(|drafted| drafted.now.id);
+        changes.put_keys(keys.iter().map(|drafted| drafted.put()));
         for function in draft.functions.values() {
             changes.put_function(&function.function, function.removed_at);
         }
@@ -158,17 +157,17 @@ impl Writer {
             self.index.publish_functions(&registered);
             self.shared.counts.lock().count_functions(&registered);
         }
+        let mut counts = self.shared.counts.lock();
         for drafted in draft.keys.values() {
-            self.publish_key(drafted.stored.as_ref(), &drafted.now);
+            self.publish_key(drafted.stored.as_ref(), &drafted.now, &mut counts);
         }
     }
 
-    fn publish_key(&self, before: Option<&Key>, after: &Key) {
+    fn publish_key(&self, before: Option<&Key>, after: &Key, counts: &mut Counts) {
         if let Err(duplicate) = self.index.publish(after) {
             self.poison(format!("{} is stored, but the index refuses it: {duplicate}", after.id));
             return;
         }
-        let mut counts = self.shared.counts.lock();
         if let Some(before) = before {
             counts.remove(before);
         }
@@ -192,10 +191,12 @@ impl Writer {
 
     fn shut(&mut self, request: &mut Request, reason: &str) -> Result<Reply, ChangeError> {
         let (reply, mut step) = self.make(&self.emergency, request)?;
+        let mut counts = self.shared.counts.lock();
         for (id, drafted) in &step.keys {
-            let before = self.emergency.keys.get(id).map(|known| &known.now);
-            self.publish_key(before.or(drafted.stored.as_ref()), &drafted.now);
+            let before = self.emergency.keys.get(id).map(|known| &*known.now);
+            self.publish_key(before.or(drafted.stored.as_ref()), &drafted.now, &mut counts);
         }
+        drop(counts);
         step.entries.clear();
         self.emergency.absorb(step);
         let in_memory_only = match &reply {
@@ -229,7 +230,7 @@ fn shuts(change: &Change) -> bool {
 
 fn imported_keys(job: &Job) -> usize {
     match &job.request.change {
-        Change::Import { keys } => keys.len(),
+        Change::Import(batch) => batch.len(),
         _ => 0,
     }
 }

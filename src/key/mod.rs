@@ -19,7 +19,7 @@ mod verdict;
 
 pub use country::{Country, CountryError, CountryOf};
 pub use function::{Function, FunctionId, FunctionName, Grant, GrantError};
-pub use id::{IdError, KeyId};
+pub use id::{IdError, KeyId, KeyIds};
 pub use instant::{Instant, InstantError, Span, When};
 pub use limits::LimitError;
 pub use network::{Network, NetworkError, canonical};

@@ -1,8 +1,8 @@
 use std::ops::RangeInclusive;
 
 use super::{Family, Store, StoreError, disk_error, record};
-use crate::key::history::{Entry, Subject};
-use crate::key::{FunctionName, KeyId};
+use crate::key::history::{Action, Actor, Entry, FieldChange, Subject};
+use crate::key::{FunctionName, Instant, KeyId, PepperId};
 
 /// In `history`: the entries, by sequence.
 const ENTRY: u8 = b'E';
@@ -24,8 +24,24 @@ pub struct Recorded {
 }
 
 /// The record of an entry.
-pub fn entry_record(entry: &Entry) -> Vec<u8> {
+#[cfg(test)]
+pub(crate) fn entry_record(entry: &Entry) -> Vec<u8> {
     record::encode(entry)
+}
+
+/// Appends to `bytes` what of an entry's record does not depend on its place in the history: what stands between its moment and its MAC. It can be
+/// made ahead of the entry's turn.
+pub fn encode_entry_body(bytes: &mut Vec<u8>, actor: &Actor, action: Action, subject: &Subject, changes: &[FieldChange], pepper: PepperId) {
+    record::append(bytes, &(actor, action, subject, changes, pepper));
+}
+
+/// Puts an entry's record into `record` in place of what is there: its place in the history, its body, and zeros for its MAC.
+pub fn encode_entry(record: &mut Vec<u8>, sequence: u64, at: Instant, body: &[u8]) {
+    record.clear();
+    record.push(record::FORMAT);
+    record::append(record, &(sequence, at));
+    record.extend_from_slice(body);
+    record.extend_from_slice(&[0; MAC_BYTES]);
 }
 
 impl Store {
@@ -85,8 +101,10 @@ impl Store {
     }
 }
 
-pub(super) fn entry_row(sequence: u64) -> Vec<u8> {
-    with_sequence(&[ENTRY], sequence)
+pub(super) fn entry_row(sequence: u64) -> [u8; 9] {
+    let mut row = [ENTRY; 9];
+    row[1..].copy_from_slice(&sequence.to_be_bytes());
+    row
 }
 
 /// The row by which an entry is found from what it is about.

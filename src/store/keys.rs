@@ -16,6 +16,12 @@ pub struct Keys<'s> {
     failed: bool,
 }
 
+/// Rows of keys: from one row (or the first of all) up to but not with another (or to the last of all).
+pub(crate) struct KeyRange {
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+}
+
 impl Store {
     /// The key, deleted or not.
     pub fn key(&self, id: KeyId) -> Result<Option<Key>, StoreError> {
@@ -46,10 +52,7 @@ impl Store {
 
     /// Keys after this one (or all), tombstones included, in the order of their ids.
     pub fn keys(&self, after: Option<KeyId>) -> Keys<'_> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_readahead_size(READAHEAD_BYTES);
-        let mut rows = self.0.db.raw_iterator_cf_opt(self.family(Family::Keys), options);
+        let mut rows = self.0.db.raw_iterator_cf_opt(self.family(Family::Keys), whole_family());
         match after {
             Some(id) => rows.seek(record_after(&id.0)),
             None => rows.seek_to_first(),
@@ -84,21 +87,31 @@ impl Store {
         Ok(ids.into_iter().skip(first).filter_map(move |id| store.key(id).transpose()))
     }
 
-    /// Every key's record in turn, not yet decoded: start decodes them on several cores.
-    pub(crate) fn each_key_record(&self, mut visit: impl FnMut(KeyId, &[u8]) -> bool) -> Result<(), StoreError> {
-        let mut keys = self.keys(None);
-        while let Some((row, record)) = keys.rows.item() {
-            if !visit(key_id(row, row)?, record) {
-                break;
-            }
-            keys.rows.next();
-        }
-        keys.rows.status().map_err(|error| disk_error("cannot read the keys", error))
+    /// Ranges of rows that hold all keys between them, to read at the same time. They are cut where table files begin, so those of a large store
+    /// take about as long as one another.
+    pub(crate) fn key_ranges(&self) -> Result<Vec<KeyRange>, StoreError> {
+        let files = self.0.db.live_files().map_err(|error| disk_error("cannot list the table files", error))?;
+        let of_keys = files.into_iter().filter(|file| file.column_family_name == Family::Keys.name());
+        let mut cuts: Vec<Vec<u8>> = of_keys.filter_map(|file| file.start_key).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let begins = std::iter::once(None).chain(cuts.iter().cloned().map(Some));
+        let ends = cuts.iter().cloned().map(Some).chain(std::iter::once(None));
+        Ok(begins.zip(ends).map(|(from, to)| KeyRange { from, to }).collect())
     }
 
-    /// Decodes what `each_key_record` shows.
-    pub(crate) fn decode_key(id: KeyId, record: &[u8]) -> Result<Key, StoreError> {
-        record::decode(Family::Keys, &id.0, record)
+    /// The keys of a range, tombstones included, in the order of their ids.
+    pub(crate) fn keys_in(&self, range: &KeyRange) -> Keys<'_> {
+        let mut options = whole_family();
+        if let Some(to) = &range.to {
+            options.set_iterate_upper_bound(to.clone());
+        }
+        let mut rows = self.0.db.raw_iterator_cf_opt(self.family(Family::Keys), options);
+        match &range.from {
+            Some(from) => rows.seek(from),
+            None => rows.seek_to_first(),
+        }
+        Keys { rows, failed: false }
     }
 
     /// Shows every row whose key begins with `prefix`.
@@ -139,11 +152,17 @@ impl Iterator for Keys<'_> {
     }
 }
 
+/// How a whole column family is read: ahead, and past the cache, which it would only sweep.
+fn whole_family() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_readahead_size(READAHEAD_BYTES);
+    options
+}
+
 /// Where a name stands in `names`: neither an account nor a name holds a control character, so a zero separates them.
 pub(super) fn name_row(kind: u8, account: &str, name: &str) -> Vec<u8> {
-    let mut row = account_rows(kind, account);
-    row.extend_from_slice(name.as_bytes());
-    row
+    [&[kind][..], account.as_bytes(), &[0], name.as_bytes()].concat()
 }
 
 fn account_rows(kind: u8, account: &str) -> Vec<u8> {

@@ -23,8 +23,11 @@ use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use thiserror::Error;
 
-pub use changes::Changes;
-pub use history::{MAC_BYTES, Recorded, entry_record};
+pub use changes::{Changes, PutKey, encode_key};
+#[cfg(test)]
+pub(crate) use history::entry_record;
+pub use history::{MAC_BYTES, Recorded, encode_entry, encode_entry_body};
+pub(crate) use keys::KeyRange;
 pub use keys::Keys;
 pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;
@@ -217,6 +220,12 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn fail_writes(&self, failing: bool) {
         self.0.failing.store(failing, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Writes the keys that are in memory to a table file.
+    #[cfg(test)]
+    pub(crate) fn write_out(&self) {
+        self.0.db.flush_cf(self.family(Family::Keys)).unwrap();
     }
 
     /// Synchronous writes so far.

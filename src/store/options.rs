@@ -26,6 +26,9 @@ const TEXT_LOG_BYTES: usize = 1 << 20;
 /// Bits of a Bloom filter for each key: about 1 % false positives.
 const FILTER_BITS: f64 = 10.0;
 
+/// Part of a memtable that its Bloom filter takes.
+const MEMTABLE_FILTER: f64 = 0.02;
+
 pub(super) fn rocksdb_options(options: &StoreOptions) -> (Options, Vec<ColumnFamilyDescriptor>) {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let mut database = Options::default();
@@ -54,10 +57,13 @@ fn family_options(family: Family, options: &StoreOptions, cache: &Cache) -> Opti
     tables.set_block_size(16 << 10);
     tables.set_cache_index_and_filter_blocks(true);
     tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut family_options = Options::default();
     if matches!(family, Family::Keys | Family::Names) {
         tables.set_bloom_filter(FILTER_BITS, false);
+        // Of a new key both ask for rows that are not there.
+        family_options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER);
+        family_options.set_memtable_whole_key_filtering(true);
     }
-    let mut family_options = Options::default();
     family_options.set_block_based_table_factory(&tables);
     family_options.set_compression_type(DBCompressionType::Lz4);
     family_options.set_level_compaction_dynamic_level_bytes(true);

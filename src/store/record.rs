@@ -13,9 +13,19 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<RECORD_BYTES>> = bincode
 /// A record: the format's number, then bincode's standard encoding.
 pub(super) fn encode(value: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    bytes.push(FORMAT);
-    bincode::encode_into_std_write(value, &mut bytes, bincode::config::standard()).expect("a Vec takes every byte");
+    encode_into(&mut bytes, value);
     bytes
+}
+
+/// As `encode`, behind what `bytes` holds.
+pub(super) fn encode_into(bytes: &mut Vec<u8>, value: &impl Encode) {
+    bytes.push(FORMAT);
+    append(bytes, value);
+}
+
+/// Appends a value without the format's number: a part of a record.
+pub(super) fn append(bytes: &mut Vec<u8>, value: &impl Encode) {
+    bincode::encode_into_std_write(value, bytes, bincode::config::standard()).expect("a Vec takes every byte");
 }
 
 /// Reads a record; `family` and `key` are for the error.

@@ -31,7 +31,7 @@ fn key(number: u8, account: &str, name: &str) -> Key {
 
 fn put(store: &Store, keys: &[(Option<&Key>, &Key)]) {
     let mut changes = store.changes(0);
-    changes.put_keys(keys.iter().copied());
+    changes.put_keys(keys.iter().map(|(before, after)| PutKey { before: *before, after, record: None }));
     changes.commit().unwrap();
 }
 
@@ -174,7 +174,7 @@ fn the_later_use_and_the_newest_networks_stay() {
 
 #[test]
 fn history_is_paged_newest_first() {
-    use crate::key::history::{Action, Actor, Entry, Subject};
+    use crate::key::history::{Action, Actor, Entry, FieldChange, Subject};
     let (_directory, store) = store();
     let actor = Actor { uid: 0, user: None, on_behalf_of: None };
     let mut changes = store.changes(0);
@@ -184,18 +184,24 @@ fn history_is_paged_newest_first() {
             1 => Subject::Key(KeyId([2; 16])),
             _ => Subject::Function("leads".parse().unwrap()),
         };
-        let (action, at) = (Action::Edit, Instant(0));
+        let (action, at) = (Action::Edit, Instant(1_800_000_000_000));
         let entry = Entry {
             sequence,
             at,
             actor: actor.clone(),
             action,
             subject,
-            changes: vec![],
+            changes: vec![FieldChange { field: "name".to_owned(), before: None, after: Some("\"web\"".to_owned()) }],
             pepper: crate::key::PepperId([0; 8]),
             mac: [0; 32],
         };
-        changes.put_entry(sequence, &entry.subject, &entry_record(&entry));
+        let record = entry_record(&entry);
+        let (mut body, mut in_parts) = (Vec::new(), b"what was there before".to_vec());
+        encode_entry_body(&mut body, &entry.actor, action, &entry.subject, &entry.changes, entry.pepper);
+        encode_entry(&mut in_parts, sequence, at, &body);
+        assert_eq!(in_parts, record);
+        changes.put_entry(sequence, &record);
+        changes.put_subject(sequence, &entry.subject);
     }
     changes.commit().unwrap();
     let sequences = |entries: Vec<Entry>| entries.iter().map(|entry| entry.sequence).collect::<Vec<_>>();

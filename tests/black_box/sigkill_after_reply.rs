@@ -1,4 +1,6 @@
-use crate::daemon::{Daemon, made};
+use std::thread;
+
+use crate::daemon::{Daemon, made, run_in};
 
 /// SIGKILL as soon as the reply is there: the change and its history entry are there too.
 #[test]
@@ -38,4 +40,30 @@ fn a_created_key_and_a_function_survive_sigkill() {
         daemon.start_again();
         assert_eq!(daemon.verdict(&token, &function, None), "ok");
     }
+}
+
+/// SIGKILL in the middle of an import: every key that was seen is there, and no part of a batch.
+#[test]
+fn a_killed_import_leaves_whole_batches() {
+    let mut daemon = Daemon::start();
+    let total = 150_000;
+    let lines: String =
+        (0..total).map(|n| format!("{{\"name\":\"k{n}\",\"account\":\"acme\",\"token\":\"a-token-made-elsewhere-{n:06}\"}}\n")).collect();
+    let run_dir = daemon.run_dir();
+    let import = thread::spawn(move || run_in(&run_dir, &["import", "-", "--jsonl"], &lines));
+    let keys = |daemon: &Daemon| daemon.json(&["status"])["keys"]["keys"].as_u64().expect("a count");
+    let mut seen = 0;
+    while seen < 3_000 {
+        seen = keys(&daemon);
+    }
+    daemon.kill9();
+    assert_ne!(import.join().expect("the import").code, 0);
+    daemon.start_again();
+    let kept = keys(&daemon);
+    assert!(kept >= seen && kept < total && kept.is_multiple_of(1_000), "{seen} were seen, {kept} of {total} are there");
+    for (n, verdict) in [(0, "function_denied"), (kept - 1, "function_denied"), (kept, "unknown_key")] {
+        assert_eq!(daemon.verdict(&format!("a-token-made-elsewhere-{n:06}"), "leads.list", None), verdict, "key {n} of {kept}");
+    }
+    let chain = daemon.json(&["history", "--verify"]);
+    assert_eq!(chain["faults"].as_array().map(Vec::len), Some(0), "{chain}");
 }

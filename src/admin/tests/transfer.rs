@@ -78,3 +78,24 @@ fn a_body_that_breaks_off_leaves_whole_batches() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(served.get("/v1/status")["keys"]["keys"], 0);
 }
+
+/// Cause: several batches are under way at once; the one that is refused must still be the last.
+#[test]
+fn nothing_behind_a_refused_batch_is_imported() {
+    let served = Served::start();
+    let line = |n: usize| format!("{{\"name\":\"k{n}\",\"account\":\"acme\",\"token\":\"a-token-made-elsewhere-{n:06}\"}}\n");
+    let mut lines: Vec<String> = (0..9_500).map(line).collect();
+    lines[3_203] = line(7);
+    // A batch behind that one is not even JSON, and is read before that one is refused.
+    lines[5_000] = "{\n".to_owned();
+    let problem = served.ask("POST", "/v1/import", &lines.concat()).json();
+    assert_eq!((problem["line"].as_u64(), problem["field"].as_str()), (Some(3_204), Some("name")), "{problem}");
+    assert_eq!(problem["import"]["imported"], 3_000);
+    assert_eq!(served.get("/v1/status")["keys"]["keys"], 3_000);
+    lines[3_203] = "\n".to_owned();
+    let fresh: String =
+        lines.iter().map(|line| line.replace("\"account\":\"acme\"", "\"account\":\"other\"").replace("made", "born")).collect();
+    let problem = served.ask("POST", "/v1/import", &fresh).json();
+    assert_eq!((problem["line"].as_u64(), problem["import"]["imported"].as_u64()), (Some(5_001), Some(4_999)), "{problem}");
+    assert_eq!(served.get("/v1/status")["keys"]["keys"], 7_999);
+}

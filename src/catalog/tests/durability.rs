@@ -97,7 +97,7 @@ fn a_changed_entry_breaks_the_chain() {
     let mut entry = store.entry(3).unwrap().unwrap().entry;
     entry.actor.uid = 0;
     let mut changes = store.changes(0);
-    changes.put_entry(3, &entry.subject, &crate::store::entry_record(&entry));
+    changes.put_entry(3, &crate::store::entry_record(&entry));
     changes.commit().unwrap();
     let report = house.catalog.verify_chain(1..=u64::MAX).unwrap();
     assert_eq!((report.verified, report.faults.len()), (4, 1), "{report:?}");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::change::{ImportedKey, ImportedSecrets};
+use crate::catalog::change::{ImportRun, Imported, ImportedKey, ImportedSecrets};
 use crate::digest::token_sha256;
 use crate::key::{Secret, Token};
 
@@ -13,8 +13,9 @@ fn token(text: &[u8]) -> ImportedSecrets {
     ImportedSecrets::Token(Token::from_bytes(text).unwrap())
 }
 
-fn import(house: &House, keys: Vec<ImportedKey>) -> Result<Vec<Made>, ChangeError> {
-    match house.change(Change::Import { keys })? {
+fn import(house: &House, keys: Vec<ImportedKey>) -> Result<Vec<Imported>, ChangeError> {
+    let request = house.catalog.prepare_import(actor(), keys, ImportRun::default().turn());
+    match house.change(request.change)? {
         Reply::Imported(made) => Ok(made),
         other => panic!("{other:?}"),
     }
@@ -76,7 +77,7 @@ fn an_export_with_digests_comes_back_as_it_was() {
         allow_weak: false,
     };
     let made = import(&other, vec![exported()]).unwrap().remove(0);
-    assert_eq!((made.key.id, &made.key.secrets, made.version), (second.id, &second.secrets, 2));
+    assert_eq!((made.key.id, &made.key.secrets), (second.id, &second.secrets));
     assert!(other.standing(first.token.unwrap().expose()).is_some());
     assert!(
         matches!(import(&other, vec![exported()]).unwrap_err(), ChangeError::Import { cause, .. } if *cause == ChangeError::IdTaken(second.id))
@@ -96,4 +97,116 @@ fn a_batch_has_a_limit() {
     let house = House::new();
     let keys = (0..1001).map(|i| key(&format!("k{i}"), ImportedSecrets::Generate)).collect();
     assert_eq!(import(&house, keys).unwrap_err().field(), Some("keys"));
+}
+
+/// Asks for changes one behind the other, and only then waits for the answers.
+fn ask_all(house: &House, requests: Vec<Request>) -> Vec<Result<Reply, ChangeError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(house.catalog.ask(request).await.unwrap());
+        }
+        let mut replies = Vec::new();
+        for answer in answers {
+            replies.push(answer.wait().await);
+        }
+        replies
+    })
+}
+
+#[test]
+fn the_first_key_that_is_refused_is_named_whatever_refuses_it() {
+    let house = House::new();
+    house.create("acme", "taken");
+    let taken = || key("taken", token(GOOD));
+    let weak = || key("weak", token(b"secret"));
+    let unregistered = || {
+        let mut key = key("unregistered", ImportedSecrets::Generate);
+        key.settings.grants = vec!["no.such".parse().unwrap()];
+        key
+    };
+    let good = || key("good", ImportedSecrets::Generate);
+    for (keys, position, field) in [
+        (vec![taken(), weak()], 0, "name"),
+        (vec![weak(), taken()], 0, "token"),
+        (vec![good(), unregistered(), weak()], 1, "grants"),
+        (vec![good(), weak(), unregistered()], 1, "token"),
+        (vec![good(), good(), weak()], 1, "name"),
+    ] {
+        let refused = import(&house, keys).unwrap_err();
+        assert!(matches!(&refused, ChangeError::Import { position: at, .. } if *at == position), "{refused}");
+        assert_eq!(refused.field(), Some(field), "{refused}");
+    }
+    assert_eq!(house.catalog.counts().keys, 1);
+}
+
+/// Cause: batches are asked for before the answers of those before them are known.
+#[test]
+fn batches_behind_a_refused_one_are_refused_too() {
+    let house = House::new();
+    let run = ImportRun::default();
+    let batch = |run: &ImportRun, names: &[&str]| {
+        let keys = names.iter().map(|name| key(name, ImportedSecrets::Generate)).collect();
+        house.catalog.prepare_import(actor(), keys, run.turn())
+    };
+    let other = ImportRun::default();
+    let requests = vec![batch(&run, &["a"]), batch(&run, &["b", "a"]), batch(&run, &["c"]), batch(&other, &["d"]), batch(&run, &["e"])];
+    let replies = ask_all(&house, requests);
+    assert!(matches!(&replies[0], Ok(Reply::Imported(keys)) if keys.len() == 1));
+    assert!(matches!(&replies[1], Err(ChangeError::Import { position: 1, .. })));
+    assert_eq!(replies[2].as_ref().unwrap_err(), &ChangeError::ImportOver);
+    assert!(replies[3].is_ok());
+    assert_eq!(replies[4].as_ref().unwrap_err(), &ChangeError::ImportOver);
+    assert_eq!((house.catalog.counts().keys, house.catalog.sequence()), (2, 2));
+    house.check_chain();
+}
+
+/// Cause: records are made ahead, and a change that shares a write with the import must not be lost to them.
+#[test]
+fn a_key_that_is_changed_in_the_write_of_its_import_is_stored_as_changed() {
+    let house = House::new();
+    let run = ImportRun::default();
+    let many = (0..1_000).map(|i| key(&format!("many-{i}"), ImportedSecrets::Generate)).collect();
+    let mut requests = vec![house.catalog.prepare_import(actor(), many, run.turn())];
+    // These wait together while the thousand are written.
+    requests.push(house.catalog.prepare_import(actor(), vec![key("web", token(GOOD))], run.turn()));
+    let web = || KeyRef::Name { account: "acme".to_owned(), name: "web".to_owned() };
+    let target = Target::One { key: web(), revision: None };
+    requests.push(Request { actor: actor(), change: Change::Switch { target, enabled: false } });
+    let replies = ask_all(&house, requests);
+    let Ok(Reply::Changed(changed)) = &replies[2] else { panic!("{replies:?}") };
+    assert_eq!((changed.revision, changed.settings.enabled), (2, false));
+    assert_eq!(&house.stored(changed.id), changed);
+    assert!(house.standing(GOOD).unwrap().2);
+    let house = house.reopen();
+    assert_eq!(house.catalog.counts().disabled, 1);
+    house.check_chain();
+}
+
+#[test]
+fn ids_are_in_the_order_of_the_turns() {
+    let house = House::new();
+    let run = ImportRun::default();
+    let (first, second) = (run.turn(), run.turn());
+    let prepare = |name: &str, turn| house.catalog.prepare_import(actor(), vec![key(name, ImportedSecrets::Generate)], turn);
+    let later = prepare("second", second);
+    let replies = ask_all(&house, vec![prepare("first", first), later]);
+    assert!(replies.iter().all(Result::is_ok));
+    let names: Vec<String> = house.catalog.store().keys(None).map(|key| key.unwrap().settings.name).collect();
+    assert_eq!(names, ["first", "second"]);
+}
+
+#[test]
+fn a_large_store_is_read_whole_by_ranges() {
+    let house = House::new();
+    for part in 0..3 {
+        let keys = (0..1_000).map(|i| key(&format!("{part}-{i}"), ImportedSecrets::Generate)).collect();
+        import(&house, keys).unwrap();
+        house.catalog.store().write_out();
+    }
+    house.create("acme", "in the log");
+    assert_eq!(house.catalog.store().key_ranges().unwrap().len(), 4);
+    let house = house.reopen();
+    assert_eq!((house.catalog.counts().keys, house.index.secrets()), (3_001, 3_001));
 }
