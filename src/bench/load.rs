@@ -130,7 +130,8 @@ impl<'s> Connection<'s> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        greet(&mut stream, greeting)?;
+        stream.write_all(&hello(greeting))?;
+        welcomed(&mut stream, greeting)?;
         let first = first % script.frames.count();
         let buffer = vec![0; READ_BYTES];
         Ok(Connection { stream, script, next: first, oldest: first, buffer, filled: 0, unsent: 0..0, owed: 0 })
@@ -212,41 +213,53 @@ pub fn open<'s>(socket: &Path, greeting: Greeting, script: &'s Script, count: us
     (0..count).map(|number| Connection::open(socket, greeting, script, number * apart)).collect()
 }
 
-/// Opens connections on which nothing is asked.
+/// Opens connections on which nothing is asked. The server is at rest again when this returns: it has greeted back on each.
 pub fn idle(socket: &Path, greeting: Greeting, count: usize) -> Result<Vec<UnixStream>, LoadError> {
-    let connect = |_| {
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        greet(&mut stream, greeting)?;
-        if let Greeting::AnswerBytes(bytes) = greeting {
-            // The echo says nothing of itself: its thread is there when it has answered.
+        stream.write_all(&hello(greeting))?;
+        if let Greeting::AnswerBytes(_) = greeting {
+            // The echo says nothing of itself: it is asked once.
             stream.write_all(&[0; HEADER_BYTES])?;
-            stream.read_exact(&mut vec![0; bytes]).map_err(quiet)?;
         }
-        Ok(stream)
-    };
-    (0..count).map(connect).collect()
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        match greeting {
+            Greeting::AnswerBytes(bytes) => stream.read_exact(&mut vec![0; bytes]).map_err(quiet)?,
+            Greeting::Hello | Greeting::None => welcomed(stream, greeting)?,
+        }
+    }
+    Ok(streams)
 }
 
-fn greet(stream: &mut UnixStream, greeting: Greeting) -> Result<(), LoadError> {
+/// What the client says first.
+fn hello(greeting: Greeting) -> Vec<u8> {
+    let mut hello = Vec::new();
     match greeting {
-        Greeting::None => Ok(()),
-        Greeting::AnswerBytes(bytes) => Ok(stream.write_all(&(bytes as u32).to_le_bytes())?),
+        Greeting::None => (),
+        Greeting::AnswerBytes(bytes) => hello.extend_from_slice(&(bytes as u32).to_le_bytes()),
         Greeting::Hello => {
-            let mut hello = Vec::new();
             encode(&mut hello, Kind::Hello, [0; 8], |out| encode_body(out, &Hello { magic: MAGIC, lowest: VERSION, highest: VERSION }));
-            stream.write_all(&hello)?;
-            let mut answer = [0; 1_024];
-            let mut filled = 0;
-            loop {
-                let read = stream.read(&mut answer[filled..]).map_err(quiet)?;
-                filled += read;
-                match decode(&answer[..filled]) {
-                    Ok(Decoded::Whole(frame, _)) if frame.kind == Kind::Welcome => return Ok(()),
-                    Ok(Decoded::Partial(_)) if read > 0 => (),
-                    _ => return Err(LoadError::Greeting),
-                }
-            }
+        }
+    }
+    hello
+}
+
+/// Waits until the server has greeted back, if it does that.
+fn welcomed(stream: &mut UnixStream, greeting: Greeting) -> Result<(), LoadError> {
+    let Greeting::Hello = greeting else { return Ok(()) };
+    let mut answer = [0; 1_024];
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut answer[filled..]).map_err(quiet)?;
+        filled += read;
+        match decode(&answer[..filled]) {
+            Ok(Decoded::Whole(frame, _)) if frame.kind == Kind::Welcome => return Ok(()),
+            Ok(Decoded::Partial(_)) if read > 0 => (),
+            _ => return Err(LoadError::Greeting),
         }
     }
 }

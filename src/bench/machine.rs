@@ -15,7 +15,7 @@ const TICKS_PER_S: f64 = 100.0;
 /// The cores that this process may use.
 #[derive(Debug, Clone)]
 pub struct Cores {
-    all: CpuSet,
+    count: usize,
     first: usize,
     last: usize,
 }
@@ -26,12 +26,12 @@ impl Cores {
         let all = sched_getaffinity(None)?;
         let mut there = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core));
         let first = there.next().unwrap_or_default();
-        Ok(Cores { all, first, last: there.next_back().unwrap_or(first) })
+        Ok(Cores { count: all.count() as usize, first, last: there.next_back().unwrap_or(first) })
     }
 
     /// How many.
     pub fn count(&self) -> usize {
-        self.all.count() as usize
+        self.count
     }
 
     /// The one that most interrupts go to.
@@ -43,27 +43,58 @@ impl Cores {
     pub fn last(&self) -> usize {
         self.last
     }
+}
 
-    /// Keeps every thread of a process on one core, and those that they start; or lets it use all of them.
+/// A process whose threads are kept on one core, until this is dropped: then they may go where they could before.
+pub struct Kept {
+    process: u32,
+    before: Vec<(Pid, CpuSet)>,
+}
+
+impl Kept {
+    /// Keeps every thread of a process on this core, and those that they start.
     ///
     /// # Errors
     /// The process is somebody else's, or has ended.
-    pub fn keep(&self, process: u32, core: Option<usize>) -> io::Result<()> {
-        let cores = core.map_or(self.all, |core| {
-            let mut one = CpuSet::new();
-            one.set(core);
-            one
-        });
-        for task in fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
-            let thread = task.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
-            match sched_setaffinity(thread, &cores) {
-                // A thread that has ended meanwhile needs no core.
-                Ok(()) | Err(rustix::io::Errno::SRCH) => (),
+    pub fn on(process: u32, core: usize) -> io::Result<Kept> {
+        let mut one = CpuSet::new();
+        one.set(core);
+        let mut kept = Kept { process, before: Vec::new() };
+        for thread in threads(process)? {
+            // A thread that has ended meanwhile needs no core.
+            let Ok(before) = sched_getaffinity(Some(thread)) else { continue };
+            match sched_setaffinity(Some(thread), &one) {
+                Ok(()) => kept.before.push((thread, before)),
+                Err(rustix::io::Errno::SRCH) => (),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(kept)
     }
+
+    /// Whether this may be done with the process.
+    pub fn may(process: u32) -> bool {
+        let main = Pid::from_raw(process as i32);
+        sched_getaffinity(main).is_ok_and(|cores| sched_setaffinity(main, &cores).is_ok())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // The process's first thread has its number. Threads that were started meanwhile go where that one may.
+        let Some((_, first)) = self.before.first() else { return };
+        for thread in threads(self.process).unwrap_or_default() {
+            let before = self.before.iter().find(|(kept, _)| *kept == thread).map_or(first, |(_, before)| before);
+            let _ = sched_setaffinity(Some(thread), before);
+        }
+    }
+}
+
+fn threads(process: u32) -> io::Result<Vec<Pid>> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))?;
+    let mut threads: Vec<Pid> = tasks.flatten().filter_map(|task| Pid::from_raw(task.file_name().to_str()?.parse().ok()?)).collect();
+    threads.sort_unstable_by_key(|thread| (thread.as_raw_pid() != process as i32, thread.as_raw_pid()));
+    Ok(threads)
 }
 
 /// Seconds of processor time that a process has used, on all cores together; 0 if it has ended.
@@ -98,6 +129,22 @@ pub(super) fn allow_descriptors() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_let_go_to_where_it_was() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (process, main) = (child.id(), Pid::from_child(&child));
+        let before = sched_getaffinity(Some(main)).unwrap();
+        assert!(Kept::may(process) && !Kept::may(u32::MAX / 2));
+        let core = Cores::find().unwrap().last();
+        let kept = Kept::on(process, core).unwrap();
+        let now = sched_getaffinity(Some(main)).unwrap();
+        assert!(now.count() == 1 && now.is_set(core));
+        drop(kept);
+        assert_eq!(sched_getaffinity(Some(main)).unwrap(), before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn this_process_has_cores_time_and_memory() {

@@ -322,7 +322,7 @@ fn scenarios(
 fn left_out(scenario: Scenario, course: &Course<'_>, doorward: &Server, may_change: bool) -> Option<&'static str> {
     match scenario {
         Scenario::Cross if course.cores.count() < 2 => Some("there is one core"),
-        Scenario::Pinned | Scenario::Cross if !course.may_move(doorward) => {
+        Scenario::Pinned | Scenario::Cross if !Course::may_move(doorward) => {
             Some("the daemon is another user's, and cannot be kept on a core")
         }
         Scenario::Changes if !may_change => Some("it changes keys, and the daemon is not the bench's own"),
