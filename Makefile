@@ -4,6 +4,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/doorward/target
 DOORWARD := $(CARGO_TARGET_DIR)/release/doorward
 FUZZ_SECONDS ?= 20
+BENCH_KEYS ?= 1000000
 
 # libFuzzer needs the coverage counters; these flags make them without a nightly compiler.
 FUZZ_FLAGS := --cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -11,7 +12,7 @@ FUZZ_FLAGS := --cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module -Cllvm-arg
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help tools build demo test lint unit bench fuzz-smoke install clean
+.PHONY: help tools build demo test lint unit bench bench-redis fuzz-smoke install clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,8 +38,13 @@ lint: tools ## Only the format and the lints.
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 
-bench: build ## The benches, on an otherwise idle machine.
-	cargo bench --locked
+bench: build ## The benches: the whole, with a million keys, and each step. On an otherwise idle machine.
+	$(DOORWARD) bench --keys $(BENCH_KEYS)
+	cargo bench --locked --bench steps
+
+bench-redis: build ## doorward beside redis-server, on the same kind of socket, with the same keys.
+	@.ci/tools.sh redis-server
+	cargo bench --locked --bench redis -- --keys $(BENCH_KEYS)
 
 fuzz-smoke: tools ## Fuzz each target for FUZZ_SECONDS (default 20), without a nightly compiler or cargo-fuzz.
 	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target $(HOST)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Looks for what the build needs beside cargo, installs it where that is allowed, else says in one line what to install.
-# Usage: tools.sh [rustfmt] [clippy]     with these, they are looked for too
+# Usage: tools.sh [rustfmt] [clippy] [redis-server]     with these, they are looked for too
 set -euo pipefail
 
 fail() {
@@ -29,6 +29,11 @@ if ! has clang || ! has clang++; then missing+=(clang); fi
 if ! has_libclang; then missing+=(libclang-dev); fi
 if ! has cc; then missing+=(gcc libc6-dev); fi
 
+# Debian starts a server of its own after the installation where systemd runs; nothing here needs that one.
+for wanted in "$@"; do
+  if [ "$wanted" = redis-server ] && ! has redis-server; then missing+=(redis-server); fi
+done
+
 if [ ${#missing[@]} -gt 0 ]; then
   as_root=()
   if [ "$(id -u)" -ne 0 ]; then as_root=(sudo -n); fi
@@ -51,6 +56,7 @@ fi
 for component in "$@"; do
   case "$component" in
     rustfmt) probe=(cargo fmt --version) ;;
+    redis-server) continue ;;
     clippy) probe=(cargo clippy --version) ;;
     *) fail "tools.sh: unknown component '$component'" ;;
   esac

@@ -2,8 +2,6 @@
 //!
 //! `cargo bench --bench steps [-- FILTER]`
 
-mod population;
-
 use std::cell::Cell;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -13,6 +11,7 @@ use std::time::Duration;
 
 use arrayvec::{ArrayString, ArrayVec};
 use criterion::{BatchSize, Criterion};
+use doorward::bench::population::{COUNTRY_DB, Draw, Population};
 use doorward::clock::Clock;
 use doorward::digest::{Pepper, Peppers, Recogniser, token_sha256};
 use doorward::geo::Geo;
@@ -26,9 +25,9 @@ use doorward::usage::{Event, Usage};
 use doorward::verify::Door;
 use doorward::verify_socket::connection::Conversation;
 
-use population::{COUNTRY_DB, Draw, Population};
-
 const KEYS: u64 = 1_000_000;
+/// The same database as a file.
+const COUNTRY_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/country/flat.mmdb");
 /// Enough that a turn through all of them leaves nothing of the index in the caches.
 const REQUESTS: usize = 500_000;
 
@@ -64,9 +63,9 @@ struct Request {
 
 impl Scene {
     fn set() -> Scene {
-        let population = Population::new(KEYS, Path::new(COUNTRY_DB));
+        let population = Population::new(KEYS, COUNTRY_DB).expect("a country database");
         let geo = Geo::without_database();
-        geo.load(Path::new(COUNTRY_DB)).expect("a country database");
+        geo.load(Path::new(COUNTRY_FILE)).expect("a country database");
         let peppers = Peppers { current: Pepper::from_bytes([7; 32]), previous: None };
         let index = Index::new();
         index.publish_functions(&functions());

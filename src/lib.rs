@@ -12,7 +12,7 @@
 //!
 //! The rooms, from the top down. Each knows only rooms below its own line; `tests/house.rs` holds every edge, and `docs/architecture.md` draws them.
 //!
-//! - `daemon` starts and stops everything, in order; `cli` is the command.
+//! - `daemon` starts and stops everything, in order; `cli` is the command; `bench` measures both from outside.
 //! - [`verify_socket`] reads frames and writes answers; `admin` speaks HTTP and JSON; `flush` carries counts into the store.
 //! - [`verify`] is the hot path, on one screen: it waits for no lock and no disk, and allocates nothing. `catalog` is the one writer: durable, then visible. [`client`] asks over the verify socket.
 //! - [`protocol`], [`digest`], [`index`], [`policy`], [`usage`], `store` and [`geo`] do not know each other. `store` alone names RocksDB.
@@ -22,6 +22,8 @@
 
 #[cfg(feature = "store")]
 pub mod admin;
+#[cfg(feature = "store")]
+pub mod bench;
 #[cfg(feature = "store")]
 pub mod catalog;
 #[cfg(feature = "store")]

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 /// draws it. A new edge is a decision: it is made here, in the same commit, with its reason.
 const EDGES: &[(&str, &[&str])] = &[
     ("admin", &["catalog", "clock", "key", "policy", "store", "verify"]),
+    // A user of the daemon like any other: what its sockets speak, and what its keys are made of. It never looks inside.
+    ("bench", &["admin", "digest", "geo", "key", "protocol"]),
     ("catalog", &["digest", "index", "key", "store"]),
-    ("cli", &["admin", "catalog", "client", "config", "daemon", "key"]),
+    ("cli", &["admin", "bench", "catalog", "client", "config", "daemon", "key"]),
     ("client", &["key", "protocol"]),
     ("clock", &["key"]),
     ("config", &["key"]),

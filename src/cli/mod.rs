@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod exit;
 mod functions;
 mod history;
@@ -107,6 +108,8 @@ fn dispatch(everywhere: &Everywhere, screen: &Screen, verb: Verb) -> Result<Exit
         Verb::Verify(arguments) => verify::verify(&everywhere.verify(), screen, &arguments),
         Verb::Import(arguments) => transfer::import(&acting(&arguments.actor)?, screen, &arguments),
         Verb::Export(arguments) => transfer::export(&admin()?, screen, &arguments),
+        Verb::Bench(arguments) => bench::bench(everywhere, screen, arguments),
+        Verb::BenchEcho(arguments) => bench::echo(&arguments),
         Verb::CheckConfig(arguments) => service::check_config(screen, &arguments),
         Verb::Completions(arguments) => service::completions(&arguments),
         Verb::Man(arguments) => service::man(&arguments),
@@ -124,7 +127,7 @@ mod tests {
         command.clone().debug_assert();
         let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let wanted = "serve status create list show edit enable disable copy rotate revoke delete undelete history usage expiring \
-                      denials functions country identify explain verify import export check-config completions man";
+                      denials functions country identify explain verify import export bench check-config completions bench-echo man";
         assert_eq!(verbs, wanted.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -174,6 +177,9 @@ mod tests {
             "import --jsonl",
             "import f --generate --tokens-out o --allow-weak",
             "export --jsonl --digests",
+            "bench",
+            "bench --keys 2000 --seconds 0.5 --scenario pinned many --scenario open-loop --rounds 11 --rate 1000 --zipf --country-db f --json",
+            "bench --run-dir r --tokens f",
             "check-config f",
             "check-config --config f",
             "completions bash",
@@ -190,7 +196,6 @@ mod tests {
     fn what_cannot_be_meant_is_a_usage_error() {
         for line in [
             "",
-            "bench",
             "show web",
             "show key_123",
             "create --expires tomorrow --name n --account a",
@@ -218,6 +223,13 @@ mod tests {
             "country example.org",
             "serve",
             "serve --config f --data-dir d",
+            "bench --keys 0",
+            "bench --rounds 8",
+            "bench --seconds 0",
+            "bench --rate 0",
+            "bench --scenario fast",
+            "bench --tokens f --keys 5",
+            "bench --tokens f --zipf",
         ] {
             let words = std::iter::once("doorward").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -55,12 +55,12 @@ impl VerdictLine<'_> {
 /// A line of `--jsonl`.
 #[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
-struct RequestLine {
-    token: String,
-    function: String,
+pub(super) struct RequestLine {
+    pub(super) token: String,
+    pub(super) function: String,
     #[serde(default)]
     #[zeroize(skip)]
-    ip: Option<IpAddr>,
+    pub(super) ip: Option<IpAddr>,
 }
 
 /// `verify`
@@ -76,13 +76,13 @@ pub(crate) fn verify(socket: &Path, screen: &Screen, arguments: &Verify) -> Resu
     Ok(if answer.verdict == Verdict::Ok { Exit::Ok } else { Exit::No })
 }
 
-fn connect(socket: &Path) -> Result<Client, Failure> {
+pub(super) fn connect(socket: &Path) -> Result<Client, Failure> {
     let client = Client::connect(socket).map_err(|error| failure(socket, &error))?;
     client.set_timeout(Some(TIMEOUT)).map_err(|error| failure(socket, &error))?;
     Ok(client)
 }
 
-fn failure(socket: &Path, error: &ClientError) -> Failure {
+pub(super) fn failure(socket: &Path, error: &ClientError) -> Failure {
     match error {
         ClientError::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
             let detail = format!("no answer on {} for {} s: look with 'doorward status'", socket.display(), TIMEOUT.as_secs());
@@ -308,7 +308,7 @@ fn stopped(error: io::Error) -> Stop {
 }
 
 /// Reads a request. The reason for a refusal never repeats the line, since the line holds a token.
-fn parse(line: &[u8]) -> Result<RequestLine, String> {
+pub(super) fn parse(line: &[u8]) -> Result<RequestLine, String> {
     const SHAPE: &str = "expected {\"token\": TEXT, \"function\": NAME, \"ip\": ADDRESS}, where ip may be absent";
     let request: RequestLine = serde_json::from_slice(line).map_err(|error| {
         let place = error.column();

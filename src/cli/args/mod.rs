@@ -1,5 +1,6 @@
 //! Every flag and verb, in one definition: the parser, the help, the man pages and the completions come from it.
 
+pub(crate) mod bench;
 pub(crate) mod changes;
 pub(crate) mod functions;
 pub(crate) mod keys;
@@ -126,10 +127,15 @@ pub(crate) enum Verb {
     Import(transfer::Import),
     /// Writes every key, one JSON document a line
     Export(transfer::Export),
+    /// Measures what verifying costs on this machine, beside the simplest server on the same socket
+    Bench(bench::Bench),
     /// Checks a configuration file without starting anything
     CheckConfig(service::CheckConfig),
     /// Prints a completion script for a shell
     Completions(service::Completions),
+    /// Serves as the baseline of 'bench'
+    #[command(hide = true)]
+    BenchEcho(bench::BenchEcho),
     /// Writes the man pages into a directory
     #[command(hide = true)]
     Man(service::Man),
