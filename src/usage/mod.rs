@@ -80,31 +80,32 @@ impl Usage {
     }
 
     /// Counts one verify. `lane` may be any number; threads that give different ones do not meet.
-    ///
-    /// Only when every lane with room is held at this very moment does it spin for its own; a lane is held for some hundred nanoseconds, or for
-    /// as long as the kernel takes the processor from whoever holds it.
     pub fn count(&self, lane: usize, event: &Event<'_>) {
-        let row = Slot::row(event);
+        self.hold(lane).count(event);
+    }
+
+    /// Takes a lane for as long as the result lives, to count many verifies at once. `lane` may be any number; threads that give different ones
+    /// do not meet.
+    ///
+    /// Only when every lane with room is held at this very moment does it spin for its own.
+    pub fn hold(&self, lane: usize) -> Held<'_> {
         let home = lane % LANES;
         for lane in self.lanes[home..].iter().chain(&self.lanes[..home]) {
             if lane.has_room()
-                && let Some(mut held) = lane.try_hold()
+                && let Some(lane) = lane.try_hold()
             {
-                if held.count(&row, event) {
-                    self.ask_for_drain();
-                }
-                return;
+                return Held { usage: self, lane };
             }
         }
         self.ask_for_drain();
-        self.hold(&self.lanes[home]).count(&row, event);
+        Held { usage: self, lane: self.take(&self.lanes[home]) }
     }
 
     /// Verifies since the start by the verdict's number, exact even for those that found no room in a table.
     pub fn totals(&self) -> [u64; Verdict::ALL.len()] {
         let mut totals = [0; Verdict::ALL.len()];
         for lane in &self.lanes {
-            let held = self.hold(lane);
+            let held = self.take(lane);
             totals.iter_mut().zip(held.totals()).for_each(|(total, count)| *total += count);
         }
         totals
@@ -116,7 +117,7 @@ impl Usage {
         for lane in &self.lanes {
             // Room first: nothing is allocated while a lane is held.
             copies.reserve(denials::KEPT);
-            self.hold(lane).copy_denials(&mut copies);
+            self.take(lane).copy_denials(&mut copies);
         }
         copies.sort_by_key(|kept| std::cmp::Reverse(kept.at()));
         copies.iter().map(denials::Kept::denial).collect()
@@ -128,7 +129,7 @@ impl Usage {
         self.crowded.store(false, Ordering::Release);
         let mut drained = Drained::default();
         for lane in &self.lanes {
-            let exchanged = self.hold(lane).exchange();
+            let exchanged = self.take(lane).exchange();
             drained.folded += exchanged.folded;
             drained.lost += exchanged.lost;
             // SAFETY: the table is the lane's spare since the exchange, and `draining` is held.
@@ -161,7 +162,7 @@ impl Usage {
         }
     }
 
-    fn hold<'a>(&self, lane: &'a Lane) -> lane::Held<'a> {
+    fn take<'a>(&self, lane: &'a Lane) -> lane::Held<'a> {
         loop {
             for _ in 0..SPINS {
                 if let Some(held) = lane.try_hold() {
@@ -170,6 +171,21 @@ impl Usage {
                 std::hint::spin_loop();
             }
             thread::yield_now();
+        }
+    }
+}
+
+/// A lane that this thread holds, and counts in.
+pub struct Held<'a> {
+    usage: &'a Usage,
+    lane: lane::Held<'a>,
+}
+
+impl Held<'_> {
+    /// Counts one verify.
+    pub fn count(&mut self, event: &Event<'_>) {
+        if self.lane.count(&Slot::row(event), event) {
+            self.usage.ask_for_drain();
         }
     }
 }
