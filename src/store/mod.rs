@@ -28,7 +28,7 @@ pub use history::{MAC_BYTES, Recorded, entry_record};
 pub use keys::Keys;
 pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;
-pub use usage::{CountRow, CountRows, CountryRow, CountryRows, LastUse, NetworkUse, RECENT_NETWORKS, UsageBatch};
+pub use usage::{CountRow, CountRows, CountryRow, CountryRows, LastUse, NetworkUse, RECENT_NETWORKS, UsageBatch, UsageMark};
 
 use witness::Witness;
 

@@ -13,9 +13,14 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<RECORD_BYTES>> = bincode
 /// A record: the format's number, then bincode's standard encoding.
 pub(super) fn encode(value: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    bytes.push(FORMAT);
-    bincode::encode_into_std_write(value, &mut bytes, bincode::config::standard()).expect("a Vec takes every byte");
+    encode_to(&mut bytes, value);
     bytes
+}
+
+/// Writes a record behind what is there.
+pub(super) fn encode_to(bytes: &mut Vec<u8>, value: &impl Encode) {
+    bytes.push(FORMAT);
+    bincode::encode_into_std_write(value, bytes, bincode::config::standard()).expect("a Vec takes every byte");
 }
 
 /// Reads a record; `family` and `key` are for the error.
