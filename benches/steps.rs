@@ -202,30 +202,6 @@ fn counting(criterion: &mut Criterion, scene: &Scene) {
             });
         });
     }
-    for (name, keys) in [("usage: drain an event, one key", 1), ("usage: drain an event, a million keys", 1_000_000)] {
-        let usage = Usage::new();
-        let mut draw = Draw::new(5);
-        let events: Vec<_> = (0..2_000_000).map(|_| u128::from(draw.below(keys))).collect();
-        let mut events = events.iter().cycle();
-        let mut fill = || (0..ROUND).for_each(|_| usage.count(0, &event(*events.next().unwrap_or(&0))));
-        // All rows are there, so that none is new.
-        (0..4 * KEYS / ROUND).for_each(|_| {
-            fill();
-            usage.drain();
-        });
-        criterion.bench_function(name, |bencher| {
-            bencher.iter_custom(|times| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..times.div_ceil(ROUND) {
-                    fill();
-                    let start = std::time::Instant::now();
-                    usage.drain();
-                    spent += start.elapsed();
-                }
-                spent * times as u32 / (times.div_ceil(ROUND) * ROUND) as u32
-            });
-        });
-    }
 }
 
 fn encoding(criterion: &mut Criterion) {
