@@ -27,7 +27,7 @@ fn main() {
         let usage = open(directory.path());
         let mut count = Vec::new();
         let mut drain = Vec::new();
-        let mut number = 0;
+        let (mut number, mut longest) = (0, Duration::ZERO);
         // All keys have their rows when the rounds begin.
         for round in 0..=ROUNDS {
             let (mut counting, mut draining) = (Duration::ZERO, Duration::ZERO);
@@ -45,7 +45,9 @@ fn main() {
                         events.iter().for_each(|event| held.count(event));
                     }
                 });
-                draining += timed(|| usage.drain());
+                let drained = timed(|| usage.drain());
+                draining += drained;
+                longest = longest.max(if round == 0 { drained } else { Duration::ZERO });
             }
             if round > 0 {
                 count.push(counting.as_nanos() as f64 / events as f64);
@@ -54,6 +56,7 @@ fn main() {
         }
         tell(&format!("count an event, {name}"), "ns", count);
         tell(&format!("drain an event, {name} ({} rows)", usage.figures().rows), "ns", drain);
+        println!("the longest drain while the table grew: {:.1} ms", longest.as_secs_f64() * 1e3);
         assert_eq!((usage.figures().lost, usage.figures().folded), (0, 0), "the figures would be of something else");
     }
     write();

@@ -9,7 +9,7 @@ use super::log::{LANES, Log, RING};
 use super::slot::Slot;
 
 /// Events whose rows are asked for before they are needed, so that a miss of one overlaps with those of the others.
-const AHEAD: u64 = 16;
+const AHEAD: u64 = 32;
 /// How long no other try is made after a table could not grow.
 const GROW_AGAIN: Duration = Duration::from_secs(1);
 

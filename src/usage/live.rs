@@ -132,8 +132,8 @@ impl Live {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a hint, which reads nothing.
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_ET0>(place.cast());
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = place;
@@ -170,11 +170,8 @@ impl Live {
         }
         let mut grown = Live::create(unfinished.as_deref(), self.owner, places, self.generation())?;
         grown.taken.reserve(places / 2);
-        for (number, &place) in self.taken.iter().enumerate() {
-            if let Some(&ahead) = self.taken.get(number + 16) {
-                grown.prefetch(self.row(ahead).hash());
-            }
-            let row = self.row(place);
+        // In the order of the places: so the new places come in a few rising orders, too, and none is waited for.
+        for row in (0..=self.mask as u32).map(|place| self.row(place)).filter(|row| row.count != 0) {
             let Found::Free(place) = grown.find(row, row.hash()) else {
                 return Err(io::Error::other("a row found no place in a larger table"));
             };
