@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::{ArrayString, ArrayVec};
-use criterion::{BatchSize, Criterion};
+use criterion::Criterion;
 use doorward::bench::population::{COUNTRY_DB, Draw, Population};
 use doorward::clock::Clock;
 use doorward::digest::{Pepper, Peppers, Recogniser, token_sha256};
@@ -192,15 +192,21 @@ fn counting(criterion: &mut Criterion, scene: &Scene) {
         at: scene.now,
         function_name: "leads.insert",
     };
-    for (name, keys) in [("usage: count, one key", 1), ("usage: count, 10,000 keys", 10_000)] {
+    for (name, keys) in [("usage: count, one key", 1), ("usage: count, a million keys", 1_000_000)] {
         criterion.bench_function(name, |bencher| {
             let mut number = 0;
-            bencher.iter(|| {
-                number = (number + 1) % keys;
-                usage.count(0, &event(number));
+            bencher.iter_custom(|times| {
+                let mut held = None;
+                in_rounds(times, usage, |first| {
+                    number = (number + 1) % keys;
+                    // As for a batch of requests: the lane is held for the round.
+                    if first {
+                        held = None;
+                    }
+                    held.get_or_insert_with(|| usage.hold(0)).count(&event(number));
+                })
             });
         });
-        drop(usage.drain());
     }
 }
 
@@ -216,11 +222,11 @@ fn encoding(criterion: &mut Criterion) {
     });
 }
 
-/// The steps together. Every request counts in a row of its own, so the counters fill: they are drained every so often, outside the time.
+/// The steps together. The counters are drained every so often, outside the time.
 fn the_whole(criterion: &mut Criterion, scene: &Scene) {
     criterion.bench_function("door: verify", |bencher| {
         bencher.iter_custom(|times| {
-            drained_between(times, scene, || {
+            in_rounds(times, &scene.door.usage, |_| {
                 let request = scene.next();
                 let verify = Verify { token: &request.token, function: &request.function, address: request.address.into() };
                 scene.door.verify(&[verify], scene.now, 0, |response| _ = black_box(response.verdict));
@@ -230,7 +236,7 @@ fn the_whole(criterion: &mut Criterion, scene: &Scene) {
     criterion.bench_function("door: verify, 64 at a time, for each", |bencher| {
         bencher.iter_custom(|times| {
             let rounds = times.div_ceil(64);
-            drained_between(rounds, scene, || {
+            in_rounds_of(ROUND / 64, rounds, &scene.door.usage, |_| {
                 let requests: [Verify<'_>; 64] = std::array::from_fn(|_| {
                     let request = scene.next();
                     Verify { token: &request.token, function: &request.function, address: request.address.into() }
@@ -246,7 +252,7 @@ fn the_whole(criterion: &mut Criterion, scene: &Scene) {
     conversation.advance(&hello, &scene.door, scene.now, &mut out);
     criterion.bench_function("conversation: a frame in, a frame out", |bencher| {
         bencher.iter_custom(|times| {
-            drained_between(times, scene, || {
+            in_rounds(times, &scene.door.usage, |_| {
                 out.clear();
                 black_box(conversation.advance(&scene.next().frame, &scene.door, scene.now, &mut out).used);
             })
@@ -259,26 +265,33 @@ fn the_whole(criterion: &mut Criterion, scene: &Scene) {
             conversation.advance(black_box(&frames), &scene.door, scene.now, &mut out).used
         });
     });
-    criterion.bench_function("usage: drain 10,000 rows", |bencher| {
-        let requests: Vec<_> = scene.requests[..10_000].iter().map(|request| &request.frame).collect();
-        let fill = || {
-            requests.iter().for_each(|frame| {
-                out.clear();
-                conversation.advance(frame, &scene.door, scene.now, &mut out);
-            });
-        };
-        bencher.iter_batched(fill, |()| scene.door.usage.drain(), BatchSize::PerIteration);
-    });
 }
 
-fn drained_between(times: u64, scene: &Scene, mut step: impl FnMut()) -> Duration {
-    const DRAIN_EVERY: u64 = 200;
+/// Events between two drains: less than half a ring.
+const ROUND: u64 = 8_000;
+
+/// The time of a step without that of the drains in between, and of forgetting what was counted. The step is told whether a round begins with it.
+fn in_rounds(times: u64, usage: &Usage, step: impl FnMut(bool)) -> Duration {
+    in_rounds_of(ROUND, times, usage, step)
+}
+
+fn in_rounds_of(round: u64, times: u64, usage: &Usage, mut step: impl FnMut(bool)) -> Duration {
     let mut spent = Duration::ZERO;
-    for begun in (0..times).step_by(DRAIN_EVERY as usize) {
-        drop(scene.door.usage.drain());
+    for begun in (0..times).step_by(round as usize) {
+        empty(usage);
         let start = std::time::Instant::now();
-        (0..DRAIN_EVERY.min(times - begun)).for_each(|_| step());
+        (0..round.min(times - begun)).for_each(|number| step(number == 0));
         spent += start.elapsed();
     }
     spent
+}
+
+fn empty(usage: &Usage) {
+    usage.drain();
+    if usage.is_crowded()
+        && let Some(mut frozen) = usage.freeze()
+    {
+        frozen.were_written(frozen.left());
+        usage.give_back(frozen);
+    }
 }

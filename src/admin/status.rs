@@ -36,8 +36,9 @@ pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
             "RocksDB met with {background_errors} errors in the background: look at the disk and at LOG in the store's directory"
         ));
     }
-    problems
-        .extend(flush.failing.as_ref().map(|reason| format!("the last flush of usage failed, its counts are kept in memory: {reason}")));
+    problems.extend(
+        flush.failing.as_ref().map(|reason| format!("the last flush of usage failed, its counts are kept and written later: {reason}")),
+    );
     if flush.lost > 0 {
         problems.push(format!("{} verifies found no room in the counters and were not counted", flush.lost));
     }

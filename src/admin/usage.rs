@@ -188,7 +188,7 @@ impl Sums {
         if by.country {
             for row in store.usage_countries(id, since, until) {
                 let row = row?;
-                let at = by.period(i64::from(row.hour) * HOUR_MS);
+                let at = by.period(i64::from(row.minute) * MINUTE_MS);
                 let group = Group { at, key: by.key.then_some(row.key), country: Some(row.country), ..Group::default() };
                 self.add(group, row.count)?;
             }

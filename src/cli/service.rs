@@ -36,7 +36,7 @@ fn exit_of(error: &ServeError) -> Exit {
     match error {
         ServeError::Catalog(CatalogError::WrongPepper { .. } | CatalogError::PepperNeeded { .. }) => Exit::Config,
         ServeError::Config(_) | ServeError::Identity { .. } | ServeError::Pepper(_) | ServeError::Geo(_) => Exit::Config,
-        ServeError::Directory(_) => Exit::CantCreate,
+        ServeError::Directory(_) | ServeError::Counters(_) => Exit::CantCreate,
         ServeError::Store(_) | ServeError::Catalog(_) => Exit::Io,
         ServeError::System(..) => Exit::System,
     }

@@ -111,7 +111,13 @@ fn flush(screen: &Screen, status: &StatusView, number: &impl Fn(u64) -> String) 
     );
     let figures = [("failed", flush.failures), ("folded", flush.folded), ("lost", flush.lost)];
     let trouble: String = figures.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("; {} {name}", number(*n))).collect();
-    format!("every {} ms; {last}{trouble}", flush.interval_ms)
+    // Up to an interval is no lag, and a report does not end with the moment.
+    let lag = if flush.lag_ms > 2 * flush.interval_ms + 1_000 {
+        format!("; {:.1} s behind, with {} rows to come", flush.lag_ms as f64 / 1_000.0, number(flush.rows))
+    } else {
+        String::new()
+    };
+    format!("every {} ms; {last}{lag}{trouble}", flush.interval_ms)
 }
 
 /// Bytes in a unit that leaves at most four digits.

@@ -33,7 +33,7 @@ use crate::index::Index;
 use crate::key::Instant;
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::systemd;
-use crate::usage::Usage;
+use crate::usage::{self, CountersError, Owner, Usage, Written};
 use crate::verify::Door;
 use crate::verify_socket::{Limits, VerifySocket};
 
@@ -45,6 +45,9 @@ use reload::{Reload, Troubles};
 pub const VERIFY_SOCKET: &str = "verify.sock";
 /// The admin socket's name in the run directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";
+
+/// The name of the counters' directory in the run directory.
+const COUNTERS: &str = "counters";
 
 /// How long connections may take to collect their answers when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -90,6 +93,9 @@ pub enum ServeError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The counters' files.
+    #[error(transparent)]
+    Counters(#[from] CountersError),
     /// Loading the keys.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -195,7 +201,7 @@ impl Running {
             move || clock.now()
         };
         let catalog = Arc::new(Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), now, options)?);
-        let usage = Arc::new(Usage::new());
+        let usage = Arc::new(counters(&store, &config.run_dir)?);
         let flush = Flush::start(Arc::clone(&usage), store, Arc::clone(&clock), config.flush_interval)
             .map_err(|error| ServeError::System("the flush thread", error))?;
         let flush = Arc::new(flush);
@@ -234,10 +240,17 @@ impl Running {
         admin.stop();
         catalog.stop();
         if let Err(error) = flush.stop() {
-            error!(%error, "what was counted since the last flush could not be written");
+            error!(%error, "what was counted since the last flush could not be written; it waits in the run directory for the next start");
         }
         drop((run, data));
     }
+}
+
+/// The counters, with what a killed daemon left in them.
+fn counters(store: &Store, run_dir: &Path) -> Result<Usage, ServeError> {
+    let owner = Owner { store: store.store_id()?, boot: usage::boot_id() };
+    let written = store.usage_written()?.map_or_else(Written::default, |mark| Written { generation: mark.generation, rows: mark.rows });
+    Ok(Usage::open(&run_dir.join(COUNTERS), owner, written)?)
 }
 
 impl AdminThread {

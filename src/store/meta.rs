@@ -8,6 +8,7 @@ pub(super) const HEAD: &[u8] = b"head";
 pub(super) const PEPPERS: &[u8] = b"peppers";
 pub(super) const STORE_ID: &[u8] = b"store_id";
 pub(super) const TIME_FLOOR: &[u8] = b"time_floor";
+pub(super) const USAGE_WRITTEN: &[u8] = b"usage_written";
 const REQUEST: &[u8] = b"request/";
 
 /// The end of the history's chain.
@@ -97,7 +98,7 @@ impl Store {
         Ok(forgotten)
     }
 
-    fn meta<T: Decode<()>>(&self, row: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(super) fn meta<T: Decode<()>>(&self, row: &[u8]) -> Result<Option<T>, StoreError> {
         let record = self.get(Family::Meta, row)?;
         record.map(|record| record::decode(Family::Meta, row, &record)).transpose()
     }

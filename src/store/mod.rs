@@ -31,7 +31,7 @@ pub(crate) use keys::KeyRange;
 pub use keys::Keys;
 pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;
-pub use usage::{CountRow, CountRows, CountryRow, CountryRows, LastUse, NetworkUse, RECENT_NETWORKS, UsageBatch};
+pub use usage::{CountRow, CountRows, CountryRow, CountryRows, LastUse, NetworkUse, RECENT_NETWORKS, UsageBatch, UsageMark};
 
 use witness::Witness;
 

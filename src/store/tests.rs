@@ -141,14 +141,16 @@ fn counts_add_up_over_flushes_and_restarts() {
 }
 
 #[test]
-fn countries_are_counted_by_hour() {
+fn countries_are_counted_by_minute_and_told_by_whole_hours() {
     let (_directory, store) = store();
-    let row = |country, count| CountryRow { key: KeyId([1; 16]), hour: 7, country, count };
+    let row = |country, count| CountryRow { key: KeyId([1; 16]), minute: 7 * 60 + 5, country, count };
     let usage = UsageBatch { countries: vec![row(None, 1), row(Some(Country(*b"DE")), 2)], ..Default::default() };
     store.write_usage(&usage, false).unwrap();
     store.write_usage(&usage, true).unwrap();
     let rows: Vec<CountryRow> = store.usage_countries(None, Instant(0), Instant(i64::MAX)).map(Result::unwrap).collect();
     assert_eq!(rows, [row(None, 2), row(Some(Country(*b"DE")), 4)]);
+    let told = |since: i64, until: i64| store.usage_countries(None, Instant(since * MINUTE), Instant(until * MINUTE)).count();
+    assert_eq!([told(7 * 60 + 30, 7 * 60 + 31), told(7 * 60, 7 * 60 + 1), told(6 * 60, 7 * 60), told(8 * 60, 9 * 60)], [2, 2, 0, 0]);
 }
 
 #[test]

@@ -9,26 +9,26 @@ use crate::key::{Country, FunctionId, Instant, KeyId, Network, Verdict};
 /// Networks remembered for one key: enough to see where it lives, bounded for a key that roams.
 pub const RECENT_NETWORKS: usize = 16;
 
-/// In `usage`: verifies by key, minute, version, function and verdict.
-const COUNT: u8 = b'M';
-/// In `usage`: verifies by key, hour and country.
-const COUNTRY: u8 = b'C';
-/// In `usage`: the last use by key and version.
-const LAST_USE: u8 = b'L';
-/// In `usage`: the recent networks of a key.
-const NETWORKS: u8 = b'N';
+/// In `usage`: verifies by key and minute.
+const MINUTE: u8 = b'M';
+/// In `usage`: the last uses and recent networks of a key.
+const USES: u8 = b'U';
 
 const MINUTE_MS: i64 = 60_000;
-const HOUR_MS: i64 = 3_600_000;
+/// Minutes of an hour.
+const HOUR: u32 = 60;
 /// Stands for an address that no database placed.
 const NO_COUNTRY: [u8; 2] = [0; 2];
+/// Functions, and versions, that share a row of a minute. They bound its length: 256 × 32 × 16 verdicts and 677 countries are less than a record may have.
+const FUNCTIONS_IN_A_ROW: u16 = 256;
+const VERSIONS_IN_A_ROW: u16 = 32;
 
-/// What one flush adds. Rows of `KeyId::NONE` count tokens that no key has.
+/// What one flush adds. Rows of `KeyId::NONE` count tokens that no key has. Rows of one key, and of one minute, that stand together are written as one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageBatch {
     /// Verifies to add.
     pub counts: Vec<CountRow>,
-    /// Verifies by country to add.
+    /// The same verifies by country.
     pub countries: Vec<CountryRow>,
     /// Last uses; the later of each and what is stored stays.
     pub last_uses: Vec<LastUse>,
@@ -36,6 +36,17 @@ pub struct UsageBatch {
     pub networks: Vec<NetworkUse>,
     /// The moment behind which time may not run after a restart.
     pub time_floor: Option<Instant>,
+    /// How far the counters are written with this.
+    pub written: Option<UsageMark>,
+}
+
+/// How far the counters are written: in the same batch as the rows, so that none is ever written twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct UsageMark {
+    /// The generation of their table.
+    pub generation: u64,
+    /// Rows of it that are written.
+    pub rows: u64,
 }
 
 /// Verifies within one minute.
@@ -55,13 +66,13 @@ pub struct CountRow {
     pub count: u64,
 }
 
-/// Verifies within one hour by country.
+/// Verifies within one minute by country.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountryRow {
     /// Of this key.
     pub key: KeyId,
-    /// Hours since 1970-01-01T00:00:00Z.
-    pub hour: u32,
+    /// Minutes since 1970-01-01T00:00:00Z.
+    pub minute: u32,
     /// From this country; none where there was no address or the database does not place it.
     pub country: Option<Country>,
     /// How many.
@@ -94,7 +105,21 @@ pub struct NetworkUse {
     pub at: Instant,
 }
 
-#[derive(Encode, Decode)]
+/// What is stored of a minute of a key: verifies by version, function and verdict, and again by country. Each place of a list is there once, in order.
+#[derive(Default, Encode, Decode)]
+struct StoredMinute {
+    counts: Vec<((u16, u16, u8), u64)>,
+    countries: Vec<([u8; 2], u64)>,
+}
+
+/// What is stored of the uses of a key: the last of each version, and the networks, newest first.
+#[derive(Default, Encode, Decode)]
+struct StoredUses {
+    last: Vec<(u16, StoredUse)>,
+    networks: Vec<(Instant, Network)>,
+}
+
+#[derive(Clone, Copy, Encode, Decode)]
 struct StoredUse {
     at: Instant,
     address: Option<IpAddr>,
@@ -105,85 +130,152 @@ impl Store {
     /// Adds what one flush counted. Nothing is read: RocksDB merges the rows. Synced only if asked, so that a power failure loses
     /// at most what was added since the last sync, and the death of the process nothing.
     pub fn write_usage(&self, usage: &UsageBatch, sync: bool) -> Result<(), StoreError> {
-        let family = self.family(Family::Usage);
         let mut batch = WriteBatch::default();
-        for row in &usage.counts {
-            batch.merge_cf(family, count_row(row), record::encode(&row.count));
-        }
-        for row in &usage.countries {
-            batch.merge_cf(family, country_row(row), record::encode(&row.count));
-        }
-        for last in &usage.last_uses {
-            let row = [&[LAST_USE][..], &last.key.0, &last.version.to_be_bytes()].concat();
-            batch.merge_cf(family, row, record::encode(&StoredUse { at: last.at, address: last.address, country: last.country }));
-        }
-        for network in &usage.networks {
-            batch.merge_cf(family, network_row(network.key), record::encode(&vec![(network.at, network.network)]));
-        }
+        self.add_minutes(usage, &mut batch);
+        self.add_uses(usage, &mut batch);
         if let Some(floor) = usage.time_floor {
             batch.put_cf(self.family(Family::Meta), meta::TIME_FLOOR, record::encode(&floor));
         }
+        if let Some(written) = usage.written {
+            batch.put_cf(self.family(Family::Meta), meta::USAGE_WRITTEN, record::encode(&written));
+        }
         if batch.is_empty() && !sync { Ok(()) } else { self.write(batch, sync) }
+    }
+
+    fn add_minutes(&self, usage: &UsageBatch, batch: &mut WriteBatch) {
+        let (mut counts, mut countries) = (&usage.counts[..], &usage.countries[..]);
+        let mut record = Vec::new();
+        loop {
+            let (first, other) = (counts.first().map(|row| (row.key, row.minute)), countries.first().map(|row| (row.key, row.minute)));
+            let Some((key, minute)) = first.into_iter().chain(other).min() else { return };
+            let mut of_minute = StoredMinute::default();
+            let places = split_off(&mut countries, |row| (row.key, row.minute) == (key, minute));
+            of_minute.countries.extend(places.iter().map(|row| (row.country.map_or(NO_COUNTRY, |country| country.0), row.count)));
+            let rows = split_off(&mut counts, |row| (row.key, row.minute) == (key, minute));
+            let mut part = rows.first().map_or([0; 2], part_of);
+            for row in rows {
+                if part_of(row) != part {
+                    self.add_minute(key, minute, part, std::mem::take(&mut of_minute), &mut record, batch);
+                    part = part_of(row);
+                }
+                of_minute.counts.push(((row.version, row.function.0, row.verdict as u8), row.count));
+            }
+            self.add_minute(key, minute, part, of_minute, &mut record, batch);
+        }
+    }
+
+    fn add_minute(&self, key: KeyId, minute: u32, part: [u8; 2], mut rows: StoredMinute, record: &mut Vec<u8>, batch: &mut WriteBatch) {
+        add_up(&mut rows.counts);
+        add_up(&mut rows.countries);
+        record.clear();
+        record::encode_into(record, &rows);
+        let mut row = [0; PERIOD_ROW_BYTES + 2];
+        row[..PERIOD_ROW_BYTES].copy_from_slice(&period_row(key, minute));
+        row[PERIOD_ROW_BYTES..].copy_from_slice(&part);
+        batch.merge_cf(self.family(Family::Usage), row, record);
+    }
+
+    fn add_uses(&self, usage: &UsageBatch, batch: &mut WriteBatch) {
+        let (mut uses, mut networks) = (&usage.last_uses[..], &usage.networks[..]);
+        let mut record = Vec::new();
+        loop {
+            let Some(key) = uses.first().map(|last| last.key).into_iter().chain(networks.first().map(|network| network.key)).min() else {
+                return;
+            };
+            let last = split_off(&mut uses, |last| last.key == key).iter();
+            let recent = split_off(&mut networks, |network| network.key == key).iter();
+            let mut of_key = StoredUses {
+                last: last.map(|last| (last.version, StoredUse { at: last.at, address: last.address, country: last.country })).collect(),
+                networks: recent.map(|network| (network.at, network.network)).collect(),
+            };
+            of_key.join();
+            record.clear();
+            record::encode_into(&mut record, &of_key);
+            batch.merge_cf(self.family(Family::Usage), uses_row(key), &record);
+        }
+    }
+
+    /// How far the counters are written; none if they never were.
+    pub fn usage_written(&self) -> Result<Option<UsageMark>, StoreError> {
+        self.meta(meta::USAGE_WRITTEN)
     }
 
     /// Counts by minute, of one key or of all (`KeyId::NONE` included), from the minute of `since` to the last that begins before
     /// `until`; by key, then by minute.
     pub fn usage_counts(&self, key: Option<KeyId>, since: Instant, until: Instant) -> CountRows<'_> {
-        CountRows(self.periods(COUNT, MINUTE_MS, key, since, until))
+        let (since, until) = minutes(since, until);
+        CountRows { periods: self.periods(key, since, until), found: Vec::new() }
     }
 
-    /// Counts by hour and country, as `usage_counts`.
+    /// Counts by country, as `usage_counts`, but of whole hours: from the hour of `since` to the last that begins before `until`.
     pub fn usage_countries(&self, key: Option<KeyId>, since: Instant, until: Instant) -> CountryRows<'_> {
-        CountryRows(self.periods(COUNTRY, HOUR_MS, key, since, until))
+        let (since, until) = minutes(since, until);
+        let (since, until) = (since - since % HOUR, until.div_ceil(HOUR).saturating_mul(HOUR));
+        CountryRows { periods: self.periods(key, since, until), found: Vec::new() }
     }
 
     /// The last use of each of a key's secrets that was ever used, by version.
     pub fn last_uses(&self, key: KeyId) -> Result<Vec<LastUse>, StoreError> {
-        let prefix = [&[LAST_USE][..], &key.0].concat();
-        let mut uses = Vec::new();
-        self.each_row(Family::Usage, &prefix, |row, value| {
-            let version = row[prefix.len()..].try_into().map_err(|_| usage_error(row))?;
-            let StoredUse { at, address, country } = record::decode(Family::Usage, row, value)?;
-            uses.push(LastUse { key, version: u16::from_be_bytes(version), at, address, country });
-            Ok(())
-        })?;
-        Ok(uses)
+        let uses = self.uses(key)?.last.into_iter();
+        Ok(uses.map(|(version, StoredUse { at, address, country })| LastUse { key, version, at, address, country }).collect())
     }
 
     /// The networks that a key was used from, newest first; at most 16.
     pub fn recent_networks(&self, key: KeyId) -> Result<Vec<NetworkUse>, StoreError> {
-        let row = network_row(key);
-        let Some(value) = self.get(Family::Usage, &row)? else { return Ok(Vec::new()) };
-        let networks: Vec<(Instant, Network)> = record::decode(Family::Usage, &row, &value)?;
-        Ok(networks.into_iter().map(|(at, network)| NetworkUse { key, network, at }).collect())
+        Ok(self.uses(key)?.networks.into_iter().map(|(at, network)| NetworkUse { key, network, at }).collect())
     }
 
-    fn periods(&self, kind: u8, unit_ms: i64, only: Option<KeyId>, since: Instant, until: Instant) -> Periods<'_> {
-        let period = |ms: i64| u32::try_from(ms.max(0) / unit_ms).unwrap_or(u32::MAX);
-        let until_ms = until.0.max(0).saturating_add(unit_ms - 1);
+    fn uses(&self, key: KeyId) -> Result<StoredUses, StoreError> {
+        let row = uses_row(key);
+        let Some(value) = self.get(Family::Usage, &row)? else { return Ok(StoredUses::default()) };
+        record::decode(Family::Usage, &row, &value)
+    }
+
+    fn periods(&self, only: Option<KeyId>, since: u32, until: u32) -> Periods<'_> {
         let mut rows = self.0.db.raw_iterator_cf(self.family(Family::Usage));
-        let since = period(since.0);
-        rows.seek(period_row(kind, only.unwrap_or(KeyId::NONE), since));
-        Periods { rows, kind, only, since, until: period(until_ms), done: false }
+        rows.seek(period_row(only.unwrap_or(KeyId::NONE), since));
+        Periods { rows, only, since, until, done: false }
     }
 }
 
-/// Counts by minute.
-pub struct CountRows<'s>(Periods<'s>);
+/// From which minute to before which.
+fn minutes(since: Instant, until: Instant) -> (u32, u32) {
+    let minute = |ms: i64| u32::try_from(ms.max(0) / MINUTE_MS).unwrap_or(u32::MAX);
+    (minute(since.0), minute(until.0.max(0).saturating_add(MINUTE_MS - 1)))
+}
 
-/// Counts by hour and country.
-pub struct CountryRows<'s>(Periods<'s>);
+/// Counts by minute.
+pub struct CountRows<'s> {
+    periods: Periods<'s>,
+    /// Of the row that was read last; the next one at the end.
+    found: Vec<CountRow>,
+}
+
+/// Counts by minute and country.
+pub struct CountryRows<'s> {
+    periods: Periods<'s>,
+    /// Of the row that was read last; the next one at the end.
+    found: Vec<CountryRow>,
+}
 
 impl Iterator for CountRows<'_> {
     type Item = Result<CountRow, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.step(|key, minute, row, tail, value| {
-            let [v0, v1, f0, f1, verdict] = tail.try_into().map_err(|_| usage_error(row))?;
-            let verdict = Verdict::from_number(verdict).ok_or_else(|| usage_error(row))?;
-            let (version, function) = (u16::from_be_bytes([v0, v1]), FunctionId(u16::from_be_bytes([f0, f1])));
-            Ok(CountRow { key, minute, version, function, verdict, count: record::decode(Family::Usage, row, value)? })
-        })
+        while self.found.is_empty() {
+            let found = self.periods.step(|key, minute, row, stored| {
+                let counts = stored.counts.into_iter().rev().map(|((version, function, verdict), count)| {
+                    let verdict = Verdict::from_number(verdict).ok_or_else(|| usage_error(row))?;
+                    Ok(CountRow { key, minute, version, function: FunctionId(function), verdict, count })
+                });
+                counts.collect()
+            })?;
+            match found {
+                Ok(rows) => self.found = rows,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        self.found.pop().map(Ok)
     }
 }
 
@@ -191,53 +283,59 @@ impl Iterator for CountryRows<'_> {
     type Item = Result<CountryRow, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.step(|key, hour, row, tail, value| {
-            let code: [u8; 2] = tail.try_into().map_err(|_| usage_error(row))?;
-            let country = (code != NO_COUNTRY).then_some(Country(code));
-            Ok(CountryRow { key, hour, country, count: record::decode(Family::Usage, row, value)? })
-        })
+        while self.found.is_empty() {
+            let found = self.periods.step(|key, minute, _, stored| {
+                let country = |code| (code != NO_COUNTRY).then_some(Country(code));
+                let rows = stored.countries.into_iter().rev();
+                Ok(rows.map(|(code, count)| CountryRow { key, minute, country: country(code), count }).collect())
+            })?;
+            match found {
+                Ok(rows) => self.found = rows,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        self.found.pop().map(Ok)
     }
 }
 
-/// Rows of one kind whose key begins with a key id and a period. What lies outside the periods asked for is leapt over key by key.
+/// Rows of minutes. What lies outside the minutes asked for is leapt over key by key.
 struct Periods<'s> {
     rows: DBRawIterator<'s>,
-    kind: u8,
     only: Option<KeyId>,
     since: u32,
     until: u32,
     done: bool,
 }
 
-/// Bytes of a row's kind, key id and period.
+/// Bytes of a row's kind, key id and minute.
 const PERIOD_ROW_BYTES: usize = 1 + 16 + 4;
 
 impl Periods<'_> {
-    fn step<T>(&mut self, read: impl Fn(KeyId, u32, &[u8], &[u8], &[u8]) -> Result<T, StoreError>) -> Option<Result<T, StoreError>> {
+    fn step<T>(&mut self, read: impl Fn(KeyId, u32, &[u8], StoredMinute) -> Result<T, StoreError>) -> Option<Result<T, StoreError>> {
         while !self.done {
             let Some((row, value)) = self.rows.item() else {
                 self.done = true;
                 return self.rows.status().err().map(|error| Err(disk_error("cannot read the usage", error)));
             };
-            if row.first() != Some(&self.kind) {
+            if row.first() != Some(&MINUTE) {
                 break;
             }
-            let Some((head, tail)) = row.split_at_checked(PERIOD_ROW_BYTES) else {
+            let Some((head, _)) = row.split_at_checked(PERIOD_ROW_BYTES) else {
                 self.done = true;
                 return Some(Err(usage_error(row)));
             };
             let key = KeyId(std::array::from_fn(|i| head[1 + i]));
-            let period = u32::from_be_bytes(std::array::from_fn(|i| head[17 + i]));
+            let minute = u32::from_be_bytes(std::array::from_fn(|i| head[17 + i]));
             if self.only.is_some_and(|only| only != key) {
                 break;
             }
-            if period < self.since {
-                self.rows.seek(period_row(self.kind, key, self.since));
-            } else if period >= self.until {
+            if minute < self.since {
+                self.rows.seek(period_row(key, self.since));
+            } else if minute >= self.until {
                 let Some(next) = u128::from_be_bytes(key.0).checked_add(1).filter(|_| self.only.is_none()) else { break };
-                self.rows.seek(period_row(self.kind, KeyId(next.to_be_bytes()), self.since));
+                self.rows.seek(period_row(KeyId(next.to_be_bytes()), self.since));
             } else {
-                let read = read(key, period, row, tail, value);
+                let read = record::decode(Family::Usage, row, value).and_then(|stored| read(key, minute, row, stored));
                 self.rows.next();
                 return Some(read);
             }
@@ -247,26 +345,59 @@ impl Periods<'_> {
     }
 }
 
-fn period_row(kind: u8, key: KeyId, period: u32) -> Vec<u8> {
-    [&[kind][..], &key.0, &period.to_be_bytes()].concat()
+fn period_row(key: KeyId, minute: u32) -> [u8; PERIOD_ROW_BYTES] {
+    let mut row = [MINUTE; PERIOD_ROW_BYTES];
+    row[1..17].copy_from_slice(&key.0);
+    row[17..].copy_from_slice(&minute.to_be_bytes());
+    row
 }
 
-fn count_row(row: &CountRow) -> Vec<u8> {
-    let mut bytes = period_row(COUNT, row.key, row.minute);
-    bytes.extend_from_slice(&row.version.to_be_bytes());
-    bytes.extend_from_slice(&row.function.0.to_be_bytes());
-    bytes.push(row.verdict as u8);
-    bytes
+fn uses_row(key: KeyId) -> [u8; 17] {
+    let mut row = [USES; 17];
+    row[1..].copy_from_slice(&key.0);
+    row
 }
 
-fn country_row(row: &CountryRow) -> Vec<u8> {
-    let mut bytes = period_row(COUNTRY, row.key, row.hour);
-    bytes.extend_from_slice(&row.country.map_or(NO_COUNTRY, |country| country.0));
-    bytes
+/// Which of the rows of its minute a count is in.
+fn part_of(row: &CountRow) -> [u8; 2] {
+    let part = |number: u16, share: u16| u8::try_from(number / share).unwrap_or(u8::MAX);
+    [part(row.function.0, FUNCTIONS_IN_A_ROW), part(row.version, VERSIONS_IN_A_ROW)]
 }
 
-fn network_row(key: KeyId) -> Vec<u8> {
-    [&[NETWORKS][..], &key.0].concat()
+/// Takes from a slice the rows at its beginning that belong together.
+fn split_off<'a, T>(rows: &mut &'a [T], together: impl Fn(&T) -> bool) -> &'a [T] {
+    let length = rows.iter().position(|row| !together(row)).unwrap_or(rows.len());
+    let (taken, rest) = rows.split_at(length);
+    *rows = rest;
+    taken
+}
+
+/// Makes each place of a list stand there once, with its sum, in order.
+fn add_up<P: Ord + Copy>(counts: &mut Vec<(P, u64)>) {
+    counts.sort_unstable_by_key(|(place, _)| *place);
+    counts.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = kept.1.saturating_add(later.1);
+        }
+        same
+    });
+}
+
+impl StoredUses {
+    /// Of each version only the last use stays, of the networks the newest.
+    fn join(&mut self) {
+        self.last.sort_by_key(|(version, last)| (*version, std::cmp::Reverse(last.at)));
+        self.last.dedup_by_key(|(version, _)| *version);
+        self.networks.sort_unstable_by(|a, b| b.cmp(a));
+        let mut newest: Vec<(Instant, Network)> = Vec::with_capacity(RECENT_NETWORKS);
+        for &(at, network) in &self.networks {
+            if newest.len() < RECENT_NETWORKS && newest.iter().all(|(_, kept)| *kept != network) {
+                newest.push((at, network));
+            }
+        }
+        self.networks = newest;
+    }
 }
 
 fn usage_error(row: &[u8]) -> StoreError {
@@ -278,25 +409,24 @@ fn usage_error(row: &[u8]) -> StoreError {
 pub(super) fn merge(row: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let values = existing.into_iter().chain(operands);
     match row.first() {
-        Some(&COUNT | &COUNTRY) => {
-            let counts = values.filter_map(|value| record::decode::<u64>(Family::Usage, row, value).ok());
-            Some(record::encode(&counts.fold(0, u64::saturating_add)))
-        }
-        Some(&LAST_USE) => {
-            let uses = values.filter_map(|value| record::decode::<StoredUse>(Family::Usage, row, value).ok());
-            uses.max_by_key(|last| last.at).map(|last| record::encode(&last))
-        }
-        Some(&NETWORKS) => {
-            let lists = values.filter_map(|value| record::decode::<Vec<(Instant, Network)>>(Family::Usage, row, value).ok());
-            let mut networks: Vec<(Instant, Network)> = lists.flatten().collect();
-            networks.sort_unstable_by(|a, b| b.cmp(a));
-            let mut newest: Vec<(Instant, Network)> = Vec::with_capacity(RECENT_NETWORKS);
-            for (at, network) in networks {
-                if newest.len() < RECENT_NETWORKS && newest.iter().all(|(_, kept)| *kept != network) {
-                    newest.push((at, network));
-                }
+        Some(&MINUTE) => {
+            let mut sum = StoredMinute::default();
+            for stored in values.filter_map(|value| record::decode::<StoredMinute>(Family::Usage, row, value).ok()) {
+                sum.counts.extend(stored.counts);
+                sum.countries.extend(stored.countries);
             }
-            Some(record::encode(&newest))
+            add_up(&mut sum.counts);
+            add_up(&mut sum.countries);
+            Some(record::encode(&sum))
+        }
+        Some(&USES) => {
+            let mut all = StoredUses::default();
+            for stored in values.filter_map(|value| record::decode::<StoredUses>(Family::Usage, row, value).ok()) {
+                all.last.extend(stored.last);
+                all.networks.extend(stored.networks);
+            }
+            all.join();
+            Some(record::encode(&all))
         }
         _ => values.last().map(<[u8]>::to_vec),
     }

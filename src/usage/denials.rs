@@ -1,5 +1,5 @@
 use super::Event;
-use super::table::Slot;
+use super::slot::Slot;
 use crate::key::{Country, Instant, KeyId, Verdict, limits};
 use std::net::IpAddr;
 
@@ -50,7 +50,7 @@ impl Latest {
     pub(super) fn keep(&mut self, event: &Event<'_>) {
         let kept = &mut self.kept[self.count % KEPT];
         let length = event.function_name.len().min(limits::FUNCTION_BYTES);
-        kept.row = Slot::row(event);
+        kept.row = Slot::event(event);
         kept.name[..length].copy_from_slice(&event.function_name.as_bytes()[..length]);
         kept.name_length = length as u8;
         self.count += 1;

@@ -1,132 +1,142 @@
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::Event;
 use super::denials::{Kept, Latest};
-use super::table::{CROWDED, Counted, Slot, Table};
+use super::log::RING;
+use super::slot::Slot;
+use super::{Event, Usage};
 use crate::key::Verdict;
 
-/// Tables, totals and denials of those who count here, one at a time. (Aligned to two cache lines, which processors fetch together.)
+/// What belongs to those who count in one lane, one at a time, beside its ring in the log. (Aligned to two cache lines, which processors fetch
+/// together.)
 #[repr(align(128))]
 pub(super) struct Lane {
     held: AtomicBool,
-    /// Rows in the table that is counted in. Written by who holds the lane, read by all.
-    rows: AtomicUsize,
+    /// Events that found every ring full.
+    lost: AtomicU64,
     /// Belongs to who holds the lane.
     state: UnsafeCell<State>,
-    /// The one at `state.active` belongs to who holds the lane, the other to who drains.
-    tables: [UnsafeCell<Table>; 2],
 }
 
 struct State {
-    active: usize,
+    /// Up to which position the ring had room when that was looked at last.
+    limit: u64,
     totals: [u64; Verdict::ALL.len()],
-    since_exchange: Exchanged,
     denials: Latest,
 }
 
-/// What was counted inexactly until the tables were exchanged.
-#[derive(Default)]
-pub(super) struct Exchanged {
-    pub(super) folded: u64,
-    pub(super) lost: u64,
-}
-
-// SAFETY: `state` and the active table are reached only through `Held`, of which there is one at a time; the spare only in `empty_spare`.
+// SAFETY: `state` is reached only by who has set `held`.
 unsafe impl Sync for Lane {}
 
 impl Lane {
     pub(super) fn new() -> Lane {
-        Lane {
-            held: AtomicBool::new(false),
-            rows: AtomicUsize::new(0),
-            state: UnsafeCell::new(State {
-                active: 0,
-                totals: [0; Verdict::ALL.len()],
-                since_exchange: Exchanged::default(),
-                denials: Latest::new(),
-            }),
-            tables: [UnsafeCell::new(Table::new()), UnsafeCell::new(Table::new())],
-        }
+        let state = State { limit: 0, totals: [0; Verdict::ALL.len()], denials: Latest::new() };
+        Lane { held: AtomicBool::new(false), lost: AtomicU64::new(0), state: UnsafeCell::new(state) }
     }
 
-    /// Whether the table is not crowded, as far as can be seen from outside.
-    pub(super) fn has_room(&self) -> bool {
-        self.rows.load(Ordering::Relaxed) < CROWDED
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
+    fn try_hold(&self) -> bool {
+        !self.held.load(Ordering::Relaxed) && self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// A lane that this thread holds, to count in. What was counted is seen by others when this is dropped, and from then on a killed process has not
+/// lost it: so drop it before anybody is told of what was counted.
+pub struct Held<'a> {
+    usage: &'a Usage,
+    number: usize,
+    ring: *mut Slot,
+    /// Where the next event goes.
+    end: u64,
+    /// Up to where the ring has room.
+    limit: u64,
+}
+
+impl<'a> Held<'a> {
     /// The lane, unless someone holds it.
-    pub(super) fn try_hold(&self) -> Option<Held<'_>> {
-        let free = !self.held.load(Ordering::Relaxed);
-        (free && self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()).then(|| Held { lane: self })
+    pub(super) fn try_new(usage: &'a Usage, number: usize) -> Option<Held<'a>> {
+        let lane = &usage.lanes[number];
+        lane.try_hold().then(|| {
+            // SAFETY: the lane is held.
+            let limit = unsafe { (*lane.state.get()).limit };
+            Held { usage, number, ring: usage.log.ring(number), end: usage.log.end(number).load(Ordering::Relaxed), limit }
+        })
     }
 
-    /// Gives every row of the spare table and empties it.
-    ///
-    /// # Safety
-    /// One thread at a time, and nobody exchanges the tables meanwhile.
-    pub(super) unsafe fn empty_spare(&self, take: impl FnMut(&Slot)) {
-        let spare = 1 - self.active();
-        // SAFETY: the caller is alone in draining, and whoever counts uses the other table.
-        unsafe { &mut *self.tables[spare].get() }.empty(take);
-    }
-
-    fn active(&self) -> usize {
-        // SAFETY: written only in an exchange, by the thread that drains; whoever else asks holds the lane, which an exchange needs.
-        unsafe { (*self.state.get()).active }
-    }
-}
-
-/// A lane that this thread holds.
-pub(super) struct Held<'a> {
-    lane: &'a Lane,
-}
-
-impl Held<'_> {
-    /// Counts an event in its row. Whether the table became crowded by it.
-    pub(super) fn count(&mut self, row: &Slot, event: &Event<'_>) -> bool {
-        // SAFETY: the lane is held.
-        let state = unsafe { &mut *self.lane.state.get() };
-        // SAFETY: the lane is held, and this is its active table.
-        let table = unsafe { &mut *self.lane.tables[state.active].get() };
+    /// Counts one verify: written to the lane's ring, nothing more. A ring that is full is exchanged for another lane's; an event that finds all of
+    /// them full is counted as lost.
+    #[inline]
+    pub fn count(&mut self, event: &Event<'_>) {
+        if self.end >= self.limit && !self.find_room() {
+            self.usage.lanes[self.number].lost.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // SAFETY: the lane is held, and `limit` says that this place is drained.
+            unsafe { self.ring.add(self.end as usize % RING).write(Slot::event(event)) };
+            self.end += 1;
+        }
+        let state = self.state();
         state.totals[event.verdict as usize] += 1;
         if event.verdict != Verdict::Ok {
             state.denials.keep(event);
         }
-        match table.count(row) {
-            Counted::Exactly => {}
-            Counted::Folded => state.since_exchange.folded += 1,
-            Counted::Lost => state.since_exchange.lost += 1,
+    }
+
+    /// Whether the ring has room for one event.
+    pub(super) fn has_room(&mut self) -> bool {
+        if self.end >= self.limit {
+            self.look_again();
         }
-        let before = self.lane.rows.load(Ordering::Relaxed);
-        if table.rows() != before {
-            self.lane.rows.store(table.rows(), Ordering::Relaxed);
+        self.end < self.limit
+    }
+
+    pub(super) fn totals(&mut self) -> [u64; Verdict::ALL.len()] {
+        self.state().totals
+    }
+
+    pub(super) fn copy_denials(&mut self, copies: &mut Vec<Kept>) {
+        self.state().denials.copy(copies);
+    }
+
+    fn look_again(&mut self) {
+        self.limit = self.usage.log.drained(self.number).load(Ordering::Acquire) + RING as u64;
+    }
+
+    #[cold]
+    fn find_room(&mut self) -> bool {
+        if self.has_room() {
+            return true;
         }
-        before < CROWDED && table.rows() >= CROWDED
+        self.usage.ask_for_drain();
+        if let Some(other) = self.usage.hold_with_room(self.number) {
+            *self = other;
+            return true;
+        }
+        false
     }
 
-    /// Makes the spare table, which is empty, the active one.
-    pub(super) fn exchange(&mut self) -> Exchanged {
+    fn state(&mut self) -> &mut State {
         // SAFETY: the lane is held.
-        let state = unsafe { &mut *self.lane.state.get() };
-        state.active = 1 - state.active;
-        self.lane.rows.store(0, Ordering::Relaxed);
-        std::mem::take(&mut state.since_exchange)
-    }
-
-    pub(super) fn totals(&self) -> [u64; Verdict::ALL.len()] {
-        // SAFETY: the lane is held.
-        unsafe { (*self.lane.state.get()).totals }
-    }
-
-    pub(super) fn copy_denials(&self, copies: &mut Vec<Kept>) {
-        // SAFETY: the lane is held.
-        unsafe { &*self.lane.state.get() }.denials.copy(copies);
+        unsafe { &mut *self.usage.lanes[self.number].state.get() }
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.lane.held.store(false, Ordering::Release);
+        let end = self.usage.log.end(self.number);
+        if end.load(Ordering::Relaxed) != self.end {
+            end.store(self.end, Ordering::Release);
+            // Past the middle the drainer is woken, so that it has the other half's time to come.
+            if self.end + RING as u64 / 2 > self.limit {
+                self.look_again();
+                if self.end + RING as u64 / 2 > self.limit {
+                    self.usage.ask_for_drain();
+                }
+            }
+        }
+        self.state().limit = self.limit;
+        self.usage.lanes[self.number].held.store(false, Ordering::Release);
     }
 }

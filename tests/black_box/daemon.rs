@@ -171,6 +171,13 @@ impl Daemon {
         self.child.wait().expect("a daemon to wait for");
     }
 
+    /// Starts it on the same folder, and kills it so much later, ready or not.
+    pub(crate) fn kill_while_starting(&mut self, after: Duration) {
+        self.child = spawn(self.home.path(), self.country_db.as_deref(), self.config.as_deref());
+        thread::sleep(after);
+        self.kill9();
+    }
+
     /// Starts it again on the same folder.
     pub(crate) fn start_again(&mut self) {
         let before = self.ready_lines();

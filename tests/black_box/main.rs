@@ -26,4 +26,5 @@ mod sighup_reload;
 mod sigkill_after_reply;
 mod switch;
 mod usage;
+mod usage_after_sigkill;
 mod visibility;

@@ -130,11 +130,20 @@ pub struct FlushStatus {
     pub last_us: u64,
     /// Rows written by it.
     pub last_rows: u64,
+    /// How long ago the oldest verify may have been counted that is not in the store, in milliseconds.
+    #[serde(default)]
+    pub lag_ms: u64,
+    /// Rows of the counters that are not being written yet.
+    #[serde(default)]
+    pub rows: u64,
+    /// Rows from which functions are folded.
+    #[serde(default)]
+    pub most_rows: u64,
     /// Flushes that failed since the start; their counts are kept for the next.
     pub failures: u64,
     /// Why the last one failed, if it did.
     pub failing: Option<String>,
-    /// Verifies whose function was folded into `(other)`, because the counters were full.
+    /// Verifies whose function was folded into `(other)` or that count in an earlier minute, because the counters were full.
     pub folded: u64,
     /// Verifies that found no room at all and were not counted.
     pub lost: u64,

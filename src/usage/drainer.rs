@@ -1,0 +1,244 @@
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::frozen::Frozen;
+use super::live::{self, Found, Live};
+use super::log::{LANES, Log, RING};
+use super::slot::Slot;
+
+/// Events whose rows are asked for before they are needed, so that a miss of one overlaps with those of the others.
+const AHEAD: u64 = 32;
+/// How long no other try is made after a table could not grow.
+const GROW_AGAIN: Duration = Duration::from_secs(1);
+
+/// Moves events from the rings into rows. There is one, behind a lock.
+pub(super) struct Drainer {
+    /// The table that is counted in.
+    pub(super) live: Live,
+    /// The next one, empty; none while it is being written.
+    pub(super) spare: Option<Live>,
+    /// What a killed process had frozen and not written whole.
+    pub(super) left: Option<Frozen>,
+    /// Places that a table may have at most.
+    pub(super) most: usize,
+    /// The minute of the first row of the table.
+    base: u32,
+    folded: u64,
+    lost: u64,
+    grow_again_at: Option<Instant>,
+    /// Called at each step that a kill could come before.
+    #[cfg(test)]
+    pub(super) at_step: Option<Box<dyn FnMut() + Send>>,
+}
+
+/// How an event was counted.
+enum Room {
+    Exact(Slot, u32),
+    Folded(Slot, u32),
+    None,
+}
+
+impl Drainer {
+    pub(super) fn new(live: Live, spare: Option<Live>, left: Option<Frozen>, most: usize) -> Drainer {
+        let base = live.taken().first().map_or(0, |&place| live.row(place).minute());
+        Drainer {
+            live,
+            spare,
+            left,
+            most,
+            base,
+            folded: 0,
+            lost: 0,
+            grow_again_at: None,
+            #[cfg(test)]
+            at_step: None,
+        }
+    }
+
+    /// Rows, and places for rows, of the table that is counted in.
+    pub(super) fn rows(&self) -> (usize, usize) {
+        (self.live.rows(), self.live.places())
+    }
+
+    /// Events counted in another row than theirs, and in none.
+    pub(super) fn inexact(&self) -> (u64, u64) {
+        (self.folded, self.lost)
+    }
+
+    /// Whether more than half of the rows that there may be are taken.
+    pub(super) fn is_crowded(&self) -> bool {
+        let places = if self.grow_again_at.is_some() { self.live.places() } else { self.most };
+        self.live.rows() > places / 8 * 3
+    }
+
+    /// Moves all events that are there.
+    pub(super) fn drain(&mut self, log: &Log) {
+        for lane in 0..LANES {
+            let end = log.end(lane).load(Ordering::Acquire);
+            self.drain_lane(log, lane, end);
+        }
+    }
+
+    fn drain_lane(&mut self, log: &Log, lane: usize, end: u64) {
+        let ring = log.ring(lane);
+        // SAFETY: positions from `drained` to `end` are whole, and nobody writes to them until they are drained.
+        let event = |position: u64| unsafe { (*ring.add(position as usize % RING)).as_row() };
+        let mut hashes = [0; AHEAD as usize];
+        let mut position = log.drained(lane).load(Ordering::Relaxed);
+        let mut asked = position;
+        while position < end {
+            asked = asked.max(position);
+            while asked < end.min(position + AHEAD) {
+                let hash = event(asked).hash();
+                self.live.prefetch(hash);
+                hashes[(asked % AHEAD) as usize] = hash;
+                asked += 1;
+            }
+            let mut row = event(position);
+            let mut events = 1;
+            while position + events < end {
+                let next = event(position + events);
+                if !next.same_row(&row) {
+                    break;
+                }
+                row.add(&next);
+                events += 1;
+            }
+            match self.room(&row, hashes[(position % AHEAD) as usize]) {
+                Room::None => {
+                    self.lost += events;
+                    log.drained(lane).store(position + events, Ordering::Release);
+                }
+                Room::Exact(becomes, place) => self.set(log, &becomes, place, lane, position, events),
+                Room::Folded(becomes, place) => {
+                    self.folded += events;
+                    self.set(log, &becomes, place, lane, position, events);
+                }
+            }
+            position += events;
+        }
+    }
+
+    /// What becomes of which place by this row.
+    #[inline]
+    fn room(&mut self, row: &Slot, hash: u64) -> Room {
+        match self.live.find(row, hash) {
+            Found::Row(place) => return Room::Exact(self.sum(row, place), place),
+            Found::Free(place) if self.live.rows() < self.live.places() / 8 * 5 => return Room::Exact(*row, place),
+            _ => {}
+        }
+        self.room_when_full(row, hash)
+    }
+
+    #[cold]
+    fn room_when_full(&mut self, row: &Slot, hash: u64) -> Room {
+        self.grow();
+        let (rows, places) = self.rows();
+        if rows < places / 4 * 3
+            && let Found::Free(place) = self.live.find(row, hash)
+        {
+            return Room::Exact(*row, place);
+        }
+        let earlier = row.in_minute(self.base);
+        if let Found::Row(place) = self.live.find(&earlier, earlier.hash()) {
+            return Room::Folded(self.sum(&earlier, place), place);
+        }
+        let folded = row.folded(self.base);
+        match self.live.find(&folded, folded.hash()) {
+            Found::Row(place) => Room::Folded(self.sum(&folded, place), place),
+            Found::Free(place) if rows < places / 8 * 7 => Room::Folded(folded, place),
+            _ => Room::None,
+        }
+    }
+
+    fn sum(&self, row: &Slot, place: u32) -> Slot {
+        let mut sum = *self.live.row(place);
+        sum.add(row);
+        sum
+    }
+
+    #[inline]
+    fn set(&mut self, log: &Log, becomes: &Slot, place: u32, lane: usize, position: u64, events: u64) {
+        let at = self.live.place(place);
+        // SAFETY: this thread has the table.
+        if unsafe { (*at).count } == 0 {
+            if self.live.rows() == 0 {
+                self.base = becomes.minute();
+            }
+            self.live.was_taken(place);
+        }
+        #[cfg(test)]
+        let step = || {
+            if let Some(at_step) = &mut self.at_step {
+                at_step();
+            }
+        };
+        #[cfg(not(test))]
+        let step = || {};
+        // SAFETY: this thread alone drains, and the place is the table's.
+        unsafe { log.move_into(at, place, becomes, lane, position, events as u32, step) };
+    }
+
+    fn grow(&mut self) {
+        let places = self.live.places();
+        if places >= self.most || self.live.rows() < places / 8 * 5 || self.grow_again_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        #[cfg(test)]
+        let step = || {
+            if let Some(at_step) = &mut self.at_step {
+                at_step();
+            }
+        };
+        #[cfg(not(test))]
+        let step = || {};
+        match self.live.grown(places * 2, step) {
+            Ok(grown) => {
+                self.live = grown;
+                self.grow_again_at = None;
+            }
+            Err(error) => {
+                if self.grow_again_at.replace(Instant::now() + GROW_AGAIN).is_none() {
+                    warn!(%error, rows = self.live.rows(), "the counters cannot grow; functions may be counted as (other)");
+                }
+            }
+        }
+    }
+
+    /// Takes the table out, if there are rows in it and a spare for its place.
+    pub(super) fn freeze(&mut self, log: &Log) -> Option<Frozen> {
+        if let Some(left) = self.left.take() {
+            return Some(left);
+        }
+        if self.live.rows() == 0 {
+            return None;
+        }
+        let mut next = self.spare.take()?;
+        let generation = self.live.generation() + 1;
+        next.set_generation(generation);
+        self.step();
+        log.set_generation(generation);
+        self.step();
+        Some(Frozen::new(std::mem::replace(&mut self.live, next), 0))
+    }
+
+    /// Whether nothing is left to write.
+    pub(super) fn is_empty(&self, log: &Log) -> bool {
+        self.left.is_none() && self.spare.is_some() && self.live.rows() == 0 && (0..LANES).all(|lane| log.waiting(lane) == 0)
+    }
+
+    /// Places for a table that takes the turn after this one, which now has so many rows and had so many when it was frozen.
+    pub(super) fn places_wanted(&self, had: usize) -> usize {
+        let rows = had.max(self.live.rows());
+        (rows * 2).next_power_of_two().clamp(live::FEWEST, self.most)
+    }
+
+    fn step(&mut self) {
+        #[cfg(test)]
+        if let Some(at_step) = &mut self.at_step {
+            at_step();
+        }
+    }
+}

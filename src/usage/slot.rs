@@ -1,0 +1,160 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Event;
+use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
+
+const MINUTE_MS: i64 = 60_000;
+
+/// An event in a lane's log, or a row of a live table: one cache line. A row's place is free while `count` is 0, which zero pages are.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) count: u64,
+    last_ms: i64,
+    key: [u8; 16],
+    /// Of the last use; an IPv4 address in the first 4 bytes.
+    address: [u8; 16],
+    function: u16,
+    version: u16,
+    /// Zeros for none.
+    country: [u8; 2],
+    verdict: u8,
+    /// 0 for no address, 4 or 6.
+    family: u8,
+    /// Minutes since 1970-01-01T00:00:00Z; 0 in a log, where `last_ms` tells it.
+    minute: u32,
+    rest: u32,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+impl Slot {
+    /// One event, with a count of 1.
+    #[inline]
+    pub(super) fn event(event: &Event<'_>) -> Slot {
+        let mut address = [0; 16];
+        let family = match event.address {
+            None => 0,
+            Some(IpAddr::V4(v4)) => {
+                address[..4].copy_from_slice(&v4.octets());
+                4
+            }
+            Some(IpAddr::V6(v6)) => {
+                address = v6.octets();
+                6
+            }
+        };
+        Slot {
+            count: 1,
+            last_ms: event.at.0,
+            key: event.key.0,
+            address,
+            function: event.function.0,
+            version: event.version,
+            country: event.country.map_or([0; 2], |country| country.0),
+            verdict: event.verdict as u8,
+            family,
+            minute: 0,
+            rest: 0,
+        }
+    }
+
+    pub(super) fn key(&self) -> KeyId {
+        KeyId(self.key)
+    }
+
+    pub(super) fn version(&self) -> u16 {
+        self.version
+    }
+
+    pub(super) fn function(&self) -> FunctionId {
+        FunctionId(self.function)
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        Verdict::from_number(self.verdict).unwrap_or(Verdict::Ok)
+    }
+
+    pub(super) fn country(&self) -> Option<Country> {
+        (self.country != [0; 2]).then_some(Country(self.country))
+    }
+
+    pub(super) fn last_at(&self) -> Instant {
+        Instant(self.last_ms)
+    }
+
+    pub(super) fn minute(&self) -> u32 {
+        self.minute
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self.family {
+            4 => Some(IpAddr::V4(Ipv4Addr::new(self.address[0], self.address[1], self.address[2], self.address[3]))),
+            6 => Some(IpAddr::V6(self.address.into())),
+            _ => None,
+        }
+    }
+
+    /// A free place.
+    pub(super) const FREE: Slot = Slot {
+        count: 0,
+        last_ms: 0,
+        key: [0; 16],
+        address: [0; 16],
+        function: 0,
+        version: 0,
+        country: [0; 2],
+        verdict: 0,
+        family: 0,
+        minute: 0,
+        rest: 0,
+    };
+
+    /// The event as the row that it begins: of the minute of its time.
+    pub(super) fn as_row(&self) -> Slot {
+        Slot { minute: u32::try_from(self.last_ms / MINUTE_MS).unwrap_or_default(), ..*self }
+    }
+
+    /// The row that stands for all functions and countries of its key, secret and verdict, and for all minutes of a crowded table.
+    pub(super) fn folded(&self, minute: u32) -> Slot {
+        Slot { function: FunctionId::OTHER.0, country: [0; 2], minute, ..*self }
+    }
+
+    /// The same row, in another minute.
+    pub(super) fn in_minute(&self, minute: u32) -> Slot {
+        Slot { minute, ..*self }
+    }
+
+    /// Adds what belongs to the same row.
+    pub(super) fn add(&mut self, later: &Slot) {
+        self.count += later.count;
+        if later.last_ms >= self.last_ms {
+            (self.last_ms, self.address, self.family) = (later.last_ms, later.address, later.family);
+        }
+    }
+
+    #[inline]
+    pub(super) fn same_row(&self, other: &Slot) -> bool {
+        self.key == other.key
+            && (self.function, self.version, self.country, self.verdict, self.minute)
+                == (other.function, other.version, other.country, other.verdict, other.minute)
+    }
+
+    /// What a row is of, in the order in which rows are written.
+    pub(super) fn order(&self) -> (u32, u16, u16, u8, [u8; 2]) {
+        (self.minute, self.function, self.version, self.verdict, self.country)
+    }
+
+    /// A number that is alike for equal rows only. Ids are random in their low half; the rest is mixed in so that the rows of one key lie apart.
+    #[inline]
+    pub(super) fn hash(&self) -> u64 {
+        let key = u128::from_ne_bytes(self.key);
+        let rest = u64::from(self.function) << 40
+            | u64::from(self.version) << 24
+            | u64::from(u16::from_ne_bytes(self.country)) << 8
+            | u64::from(self.verdict);
+        let rest = (rest ^ u64::from(self.minute) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let product = u128::from(key as u64 ^ (key >> 64) as u64 ^ rest) * 0xd6e8_feb8_6659_fd93;
+        (product >> 64) as u64 ^ product as u64
+    }
+}
