@@ -48,6 +48,8 @@ const _: () = assert!(INLINE_BYTES < IN_RECORD as usize);
 /// Places behind a home in which a tag may be.
 const WINDOW: usize = 4;
 const FIRST_HOMES: usize = 1 << 10;
+/// When so many homes are too few, all are taken into use at once: forgetting ever more tokens would cost more than the memory.
+const LAST_STEP_HOMES: usize = 1 << 16;
 /// The most homes: 192 MiB, enough for a million tokens in turn.
 const MOST_HOMES: usize = 3 << 19;
 
@@ -102,7 +104,8 @@ impl Sightings {
         let homes = reserved.homes.load(Ordering::Relaxed);
         if taken * 10 > homes * 6 && homes < reserved.most_homes() {
             reserved.taken.store(0, Ordering::Relaxed);
-            reserved.homes.store((homes * 4).min(reserved.most_homes()), Ordering::Release);
+            let more = if homes < LAST_STEP_HOMES { homes * 4 } else { usize::MAX };
+            reserved.homes.store(more.min(reserved.most_homes()), Ordering::Release);
         }
     }
 
