@@ -1,6 +1,10 @@
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
-use crate::daemon::{Daemon, eventually, run_in};
+use doorward::key::Verdict;
+
+use crate::daemon::{Daemon, eventually, run_in, verdict};
 
 const BASE: &str = "data_dir = \"{home}/data\"\nrun_dir = \"{home}/run\"\n";
 
@@ -57,4 +61,25 @@ fn a_file_is_checked_without_starting_anything() {
         assert!(ran.stderr.contains(word), "{text}: {}", ran.stderr);
     }
     assert!(!folder.path().join("data").exists());
+}
+
+#[test]
+fn a_spin_looks_for_requests_no_longer_than_it_is_told() {
+    let daemon = Daemon::start_configured(&format!("{BASE}[verify]\nspin_us = 200\n"));
+    daemon.json(&["functions", "add", "leads.list"]);
+    let token = daemon.create("acme/web", &["--grant", "*"]).token;
+    let mut client = daemon.client();
+    for pause in [0, 0, 1, 20, 0] {
+        thread::sleep(Duration::from_millis(pause));
+        assert_eq!(verdict(&mut client, &token, "leads.list", None), Verdict::Ok);
+    }
+    let used = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("the daemon runs");
+        // utime and stime, the 14th and 15th field (proc_pid_stat(5)), in hundredths of a second; behind the name comes the third.
+        let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace().skip(11).take(2);
+        fields.map(|field| field.parse::<u64>().expect("a number")).sum::<u64>()
+    };
+    let before = used();
+    thread::sleep(Duration::from_secs(1));
+    assert!(used() - before < 50, "an idle connection's thread sleeps");
 }
