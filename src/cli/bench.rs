@@ -54,7 +54,10 @@ pub(crate) fn bench(everywhere: &Everywhere, screen: &Screen, arguments: Bench) 
     let report = bench::run(&program, plan, &stop, &|progress| tell(&bar, progress));
     bar.finish_and_clear();
     let report = report.map_err(|error| failure(&error))?;
-    screen.show(&report, || text(screen, &report, seconds, rounds))?;
+    screen.show(&report, || text(screen, &report))?;
+    if !screen.json {
+        eprint!("{}", remarks(&report, seconds, rounds));
+    }
     Ok(Exit::Ok)
 }
 
@@ -142,7 +145,7 @@ fn tell(bar: &ProgressBar, progress: Progress) {
     bar.tick();
 }
 
-fn text(screen: &Screen, report: &Report, seconds: f64, rounds: usize) -> String {
+fn text(screen: &Screen, report: &Report) -> String {
     let titles =
         ["SCENARIO", "SERVER", "CONNECTIONS", "DEPTH", "PER SECOND", "P50 µs", "P99 µs", "P99.9 µs", "MAX µs", "RATIO OF", "RATIO"];
     let mut grid =
@@ -159,7 +162,7 @@ fn text(screen: &Screen, report: &Report, seconds: f64, rounds: usize) -> String
             field(row.server, if row.server == "doorward" { Hue::Strong } else { Hue::Plain }),
             row.connections.to_string().into(),
             depth.into(),
-            grouped(row.per_second as u64).into(),
+            if screen.terminal { grouped(row.per_second as u64) } else { format!("{:.0}", row.per_second) }.into(),
             micros(row.p50_ns).into(),
             micros(row.p99_ns).into(),
             micros(row.p999_ns).into(),
@@ -168,20 +171,15 @@ fn text(screen: &Screen, report: &Report, seconds: f64, rounds: usize) -> String
             field(format!("{:.3}", row.ratio), Hue::Strong),
         ]);
     }
-    let mut text = grid.render(screen);
-    if screen.terminal {
-        text.push('\n');
-        text.push_str(&remarks(report, seconds, rounds));
-    }
-    text
+    grid.render(screen)
 }
 
-/// What the table means, for people.
+/// What the table means, for people, on standard error.
 fn remarks(report: &Report, seconds: f64, rounds: usize) -> String {
     let keys = report.rows.first().map_or(0, |row| row.keys);
     let asked = &report.requests;
     let mut text = format!(
-        "Medians of {rounds} rounds in turns, {seconds} s a scenario, {} keys ({}), {:.0} % refused, every verdict checked.\n\
+        "\nMedians of {rounds} rounds in turns, {seconds} s a scenario, {} keys ({}), {:.0} % refused, every verdict checked.\n\
          Requests of {} bytes, answers of {}. RATIO: of the column that RATIO OF names, to the row of its scenario that has 1;\n\
          less is better for times, more for 'per second'.\n",
         grouped(keys),
