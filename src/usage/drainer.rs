@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::frozen::Frozen;
 use super::live::{self, Found, Live};
-use super::log::{LANES, Log, Owner, RING};
+use super::log::{LANES, Log, Owner, RING, Run};
 use super::slot::Slot;
 
 /// Events whose rows are asked for before they are needed, so that a miss of one overlaps with those of the others.
@@ -125,15 +125,16 @@ impl Drainer {
                 row.add(&next);
                 events += 1;
             }
+            let run = Run { lane, from: position, events: events as u32 };
             match self.room(&row, hashes[(position % AHEAD) as usize]) {
                 Room::None => {
                     self.lost += events;
                     log.drained(lane).store(position + events, Ordering::Release);
                 }
-                Room::Exact(becomes, place) => self.set(log, &becomes, place, lane, position, events),
+                Room::Exact(becomes, place) => self.set(log, &becomes, place, run),
                 Room::Folded(becomes, place) => {
                     self.folded += events;
-                    self.set(log, &becomes, place, lane, position, events);
+                    self.set(log, &becomes, place, run);
                 }
             }
             position += events;
@@ -179,7 +180,7 @@ impl Drainer {
     }
 
     #[inline]
-    fn set(&mut self, log: &Log, becomes: &Slot, place: u32, lane: usize, position: u64, events: u64) {
+    fn set(&mut self, log: &Log, becomes: &Slot, place: u32, run: Run) {
         let at = self.live.place(place);
         // SAFETY: this thread has the table.
         if unsafe { (*at).count } == 0 {
@@ -197,7 +198,7 @@ impl Drainer {
         #[cfg(not(test))]
         let step = || {};
         // SAFETY: this thread alone drains, and the place is the table's.
-        unsafe { log.move_into(at, place, becomes, lane, position, events as u32, step) };
+        unsafe { log.move_into(at, place, becomes, run, step) };
     }
 
     /// Begins to make a larger table before it is needed: its memory takes longer to come than the rings would have room for.

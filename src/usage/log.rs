@@ -63,6 +63,15 @@ struct Ends {
 
 const _: () = assert!(size_of::<Head>() <= LANES_AT && LANES * size_of::<Ends>() <= RINGS_AT - LANES_AT);
 
+/// Events of a lane, one behind the other.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) lane: usize,
+    /// Position of the first.
+    pub(super) from: u64,
+    pub(super) events: u32,
+}
+
 /// The rings in their mapping. Who counts holds the lane, and who drains is alone: neither is seen to here.
 pub(super) struct Log {
     mapped: Mapped,
@@ -149,16 +158,8 @@ impl Log {
     ///
     /// # Safety
     /// The caller alone drains, and `row` is the place of this number in the table that is counted in.
-    pub(super) unsafe fn move_into(
-        &self,
-        row: *mut Slot,
-        place: u32,
-        becomes: &Slot,
-        lane: usize,
-        from: u64,
-        events: u32,
-        mut step: impl FnMut(),
-    ) {
+    pub(super) unsafe fn move_into(&self, row: *mut Slot, place: u32, becomes: &Slot, run: Run, mut step: impl FnMut()) {
+        let Run { lane, from, events } = run;
         let intent = &self.head().intent;
         // Whatever kills the process does so between two instructions, and what was stored before that is in the mapping: nothing but the
         // compiler could put these steps into another order.
