@@ -232,10 +232,11 @@ impl Worker {
             written = self.write_floor(last);
         }
         self.tell(written.as_ref().err(), rows, begun.elapsed(), through);
-        if last && written.is_ok() {
-            if let Err(error) = self.shared.usage.close() {
-                error!(%error, "counters of which nothing is left could not be removed");
-            }
+        if last
+            && written.is_ok()
+            && let Err(error) = self.shared.usage.close()
+        {
+            error!(%error, "counters of which nothing is left could not be removed");
         }
         written
     }

@@ -1,15 +1,20 @@
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use super::frozen::Frozen;
 use super::live::{self, Found, Live};
-use super::log::{LANES, Log, RING};
+use super::log::{LANES, Log, Owner, RING, Run};
 use super::slot::Slot;
 
 /// Events whose rows are asked for before they are needed, so that a miss of one overlaps with those of the others.
 const AHEAD: u64 = 32;
+/// Places from which a larger table is made before it is needed. A smaller one is there within a few milliseconds.
+const PREPARED: usize = live::FEWEST * 4;
 /// How long no other try is made after a table could not grow.
 const GROW_AGAIN: Duration = Duration::from_secs(1);
 
@@ -21,6 +26,10 @@ pub(super) struct Drainer {
     pub(super) spare: Option<Live>,
     /// What a killed process had frozen and not written whole.
     pub(super) left: Option<Frozen>,
+    /// An empty table that the next to grow will grow into.
+    larger: Option<JoinHandle<io::Result<Live>>>,
+    directory: Option<PathBuf>,
+    owner: Owner,
     /// Places that a table may have at most.
     pub(super) most: usize,
     /// The minute of the first row of the table.
@@ -41,12 +50,21 @@ enum Room {
 }
 
 impl Drainer {
-    pub(super) fn new(live: Live, spare: Option<Live>, left: Option<Frozen>, most: usize) -> Drainer {
+    /// A drainer of the table that is counted in, its spare, and what is left to write.
+    pub(super) fn new(
+        directory: Option<&Path>,
+        owner: Owner,
+        (live, spare, left): (Live, Option<Live>, Option<Frozen>),
+        most: usize,
+    ) -> Drainer {
         let base = live.taken().first().map_or(0, |&place| live.row(place).minute());
         Drainer {
             live,
             spare,
             left,
+            larger: None,
+            directory: directory.map(Path::to_owned),
+            owner,
             most,
             base,
             folded: 0,
@@ -78,6 +96,7 @@ impl Drainer {
         for lane in 0..LANES {
             let end = log.end(lane).load(Ordering::Acquire);
             self.drain_lane(log, lane, end);
+            self.prepare();
         }
     }
 
@@ -106,15 +125,16 @@ impl Drainer {
                 row.add(&next);
                 events += 1;
             }
+            let run = Run { lane, from: position, events: events as u32 };
             match self.room(&row, hashes[(position % AHEAD) as usize]) {
                 Room::None => {
                     self.lost += events;
                     log.drained(lane).store(position + events, Ordering::Release);
                 }
-                Room::Exact(becomes, place) => self.set(log, &becomes, place, lane, position, events),
+                Room::Exact(becomes, place) => self.set(log, &becomes, place, run),
                 Room::Folded(becomes, place) => {
                     self.folded += events;
-                    self.set(log, &becomes, place, lane, position, events);
+                    self.set(log, &becomes, place, run);
                 }
             }
             position += events;
@@ -160,7 +180,7 @@ impl Drainer {
     }
 
     #[inline]
-    fn set(&mut self, log: &Log, becomes: &Slot, place: u32, lane: usize, position: u64, events: u64) {
+    fn set(&mut self, log: &Log, becomes: &Slot, place: u32, run: Run) {
         let at = self.live.place(place);
         // SAFETY: this thread has the table.
         if unsafe { (*at).count } == 0 {
@@ -178,7 +198,19 @@ impl Drainer {
         #[cfg(not(test))]
         let step = || {};
         // SAFETY: this thread alone drains, and the place is the table's.
-        unsafe { log.move_into(at, place, becomes, lane, position, events as u32, step) };
+        unsafe { log.move_into(at, place, becomes, run, step) };
+    }
+
+    /// Begins to make a larger table before it is needed: its memory takes longer to come than the rings would have room for.
+    fn prepare(&mut self) {
+        let (rows, places) = self.rows();
+        if self.larger.is_some() || places < PREPARED || places >= self.most || rows < places / 8 * 3 || self.grow_again_at.is_some() {
+            return;
+        }
+        let (directory, owner) = (self.directory.clone(), self.owner);
+        let prepare = move || Live::prepare(directory.as_deref(), owner, places * 2);
+        // Where there is no thread, it is made when it is needed.
+        self.larger = thread::Builder::new().name("grow".to_owned()).spawn(prepare).ok();
     }
 
     fn grow(&mut self) {
@@ -186,6 +218,11 @@ impl Drainer {
         if places >= self.most || self.live.rows() < places / 8 * 5 || self.grow_again_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
+        let prepared = self.larger.take().and_then(|thread| thread.join().ok()).and_then(Result::ok);
+        let larger = match prepared {
+            Some(larger) if larger.places() > places => Ok(larger),
+            _ => Live::prepare(self.directory.as_deref(), self.owner, places * 2),
+        };
         #[cfg(test)]
         let step = || {
             if let Some(at_step) = &mut self.at_step {
@@ -194,9 +231,9 @@ impl Drainer {
         };
         #[cfg(not(test))]
         let step = || {};
-        match self.live.grown(places * 2, step) {
-            Ok(grown) => {
-                self.live = grown;
+        match larger.and_then(|mut larger| larger.take_over(&self.live, step).map(|()| larger)) {
+            Ok(larger) => {
+                self.live = larger;
                 self.grow_again_at = None;
             }
             Err(error) => {
@@ -204,6 +241,34 @@ impl Drainer {
                     warn!(%error, rows = self.live.rows(), "the counters cannot grow; functions may be counted as (other)");
                 }
             }
+        }
+    }
+
+    /// Exchanges an empty table for one that suits what is counted, if it is much too small or too large; it had so many rows. A larger
+    /// one is taken only if it is ready: the table that is counted in grows, too, and then there is one.
+    pub(super) fn fit(&mut self, table: &mut Live, had: usize) {
+        let rows = had.max(self.live.rows());
+        let wanted = (rows * 2).next_power_of_two().clamp(live::FEWEST, self.most);
+        let ready = self.larger.take_if(|thread| thread.is_finished()).and_then(|thread| thread.join().ok()).and_then(Result::ok);
+        let other = match ready {
+            Some(ready) if ready.places() > wanted * 2 => {
+                ready.remove();
+                None
+            }
+            Some(ready) if ready.places() > table.places() => Some(ready),
+            Some(ready) => {
+                ready.remove();
+                None
+            }
+            None if self.larger.is_none() && wanted * 4 <= table.places() => {
+                Live::prepare(self.directory.as_deref(), self.owner, wanted).ok()
+            }
+            None => None,
+        };
+        if let Some(mut other) = other
+            && other.take_over(table, || {}).is_ok()
+        {
+            *table = other;
         }
     }
 
@@ -227,12 +292,6 @@ impl Drainer {
     /// Whether nothing is left to write.
     pub(super) fn is_empty(&self, log: &Log) -> bool {
         self.left.is_none() && self.spare.is_some() && self.live.rows() == 0 && (0..LANES).all(|lane| log.waiting(lane) == 0)
-    }
-
-    /// Places for a table that takes the turn after this one, which now has so many rows and had so many when it was frozen.
-    pub(super) fn places_wanted(&self, had: usize) -> usize {
-        let rows = had.max(self.live.rows());
-        (rows * 2).next_power_of_two().clamp(live::FEWEST, self.most)
     }
 
     fn step(&mut self) {

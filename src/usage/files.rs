@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::drainer::Drainer;
 use super::frozen::{Frozen, Written};
-use super::live::{FEWEST, Live};
+use super::live::{FEWEST, Live, UNFINISHED};
 use super::log::{LANES, Log, Owner};
 
 /// Sets of foreign files that are kept; the oldest goes for a new one.
@@ -66,7 +66,7 @@ fn prepare(directory: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is a link"));
     }
     fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-    ["log.new", "live-0.new", "live-1.new"].iter().try_for_each(|name| remove(&directory.join(name)))
+    ["log.new", UNFINISHED].iter().try_for_each(|name| remove(&directory.join(name)))
 }
 
 /// New files. The log comes last and in one step: without it, tables say nothing.
@@ -80,7 +80,7 @@ fn begin(directory: &Path, owner: Owner, written: Written, most: usize) -> Resul
     let (unfinished, path) = (directory.join("log.new"), log_path(directory));
     let log = Log::create(&unfinished, owner, generation).map_err(told(&unfinished))?;
     fs::rename(&unfinished, &path).map_err(told(&path))?;
-    Ok((log, Drainer::new(live, Some(spare), None, most)))
+    Ok((log, Drainer::new(Some(directory), owner, (live, Some(spare), None), most)))
 }
 
 /// The tables that belong to a log, or why they do not.
@@ -139,7 +139,7 @@ fn take_over(
     if let Some(left) = &mut left {
         left.sort();
     }
-    Ok(Ok(Drainer::new(live, spare, left, most)))
+    Ok(Ok(Drainer::new(Some(directory), owner, (live, spare, left), most)))
 }
 
 /// Moves the files to a directory beside them.
@@ -167,7 +167,7 @@ fn set_aside(directory: &Path) -> io::Result<PathBuf> {
 
 /// Removes the files, in which nothing is left; the log first, since without it tables say nothing.
 pub(super) fn remove_all(directory: &Path) -> Result<(), CountersError> {
-    for name in ["log", "live-0", "live-1"] {
+    for name in ["log", "live-0", "live-1", UNFINISHED] {
         let path = directory.join(name);
         remove(&path).map_err(told(&path))?;
     }

@@ -11,6 +11,9 @@ use super::slot::Slot;
 const MAGIC: [u8; 8] = *b"DWCOUNTS";
 const FORMAT: u32 = 1;
 const SLOTS_AT: usize = 4_096;
+const PAGE: usize = 4_096;
+/// The name of a table that has not taken the place of another yet. There is one at a time.
+pub(super) const UNFINISHED: &str = "live.new";
 /// Places that are looked at for a row. At 7/8 full, and rows apart by their hash, a free one is nearly always among them.
 const PROBES: usize = 256;
 
@@ -33,7 +36,6 @@ pub(super) struct Live {
     mapped: Mapped,
     /// Its file, if it has one.
     path: Option<PathBuf>,
-    owner: Owner,
     /// Places, less one: a power of two, less one.
     mask: usize,
     /// The places that are taken, so that giving and emptying rows touches no page that counting did not.
@@ -59,7 +61,7 @@ impl Live {
             Some(path) => Mapped::create(path, bytes)?,
             None => Mapped::anonymous(bytes)?,
         };
-        let live = Live { mapped, path: path.map(Path::to_owned), owner, mask: places - 1, taken: Vec::new() };
+        let live = Live { mapped, path: path.map(Path::to_owned), mask: places - 1, taken: Vec::new() };
         let head = Head { magic: MAGIC, format: FORMAT, places: places as u32, owner, generation };
         // SAFETY: within the mapping, which nobody else knows yet.
         unsafe { live.mapped.place::<Head>(0).write(head) };
@@ -79,7 +81,7 @@ impl Live {
         if (head.magic, head.format, head.owner) != (MAGIC, FORMAT, owner) || !whole {
             return Ok(None);
         }
-        let mut live = Live { mapped, path: Some(path.to_owned()), owner, mask: places - 1, taken: Vec::new() };
+        let mut live = Live { mapped, path: Some(path.to_owned()), mask: places - 1, taken: Vec::new() };
         live.look_again();
         Ok(Some(live))
     }
@@ -160,32 +162,47 @@ impl Live {
         self.taken.push(place);
     }
 
-    /// A table of so many places with the same rows. It takes the place of this one's file when it is whole.
-    pub(super) fn grown(&self, places: usize, mut step: impl FnMut()) -> io::Result<Live> {
-        let unfinished = self.path.as_ref().map(|path| path.with_extension("new"));
-        if let Some(directory) = self.path.as_ref().and_then(|path| path.parent())
-            && !mapped::has_room(directory, places * size_of::<Slot>())
-        {
+    /// An empty table with so many places, beside the others in this directory, that has its memory already; if that leaves others some room.
+    pub(super) fn prepare(directory: Option<&Path>, owner: Owner, places: usize) -> io::Result<Live> {
+        if directory.is_some_and(|directory| !mapped::has_room(directory, places * size_of::<Slot>())) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let mut grown = Live::create(unfinished.as_deref(), self.owner, places, self.generation())?;
-        grown.taken.reserve(places / 2);
+        let path = directory.map(|directory| directory.join(UNFINISHED));
+        let live = Live::create(path.as_deref(), owner, places, 0)?;
+        for place in (0..places as u32).step_by(PAGE / size_of::<Slot>()) {
+            // SAFETY: within the mapping, which nobody else knows yet.
+            unsafe { live.place(place).write(Slot::FREE) };
+        }
+        Ok(live)
+    }
+
+    /// Takes over the rows, the generation and the file's name of another table, whose file is gone when this is whole.
+    pub(super) fn take_over(&mut self, other: &Live, mut step: impl FnMut()) -> io::Result<()> {
+        self.set_generation(other.generation());
         // In the order of the places: so the new places come in a few rising orders, too, and none is waited for.
-        for row in (0..=self.mask as u32).map(|place| self.row(place)).filter(|row| row.count != 0) {
-            let Found::Free(place) = grown.find(row, row.hash()) else {
+        for row in (0..=other.mask as u32).map(|place| other.row(place)).filter(|row| row.count != 0) {
+            let Found::Free(place) = self.find(row, row.hash()) else {
                 return Err(io::Error::other("a row found no place in a larger table"));
             };
             // SAFETY: within the mapping, which nobody else knows yet.
-            unsafe { grown.place(place).write(*row) };
-            grown.taken.push(place);
+            unsafe { self.place(place).write(*row) };
+            self.taken.push(place);
         }
         step();
-        if let (Some(unfinished), Some(path)) = (&unfinished, &self.path) {
+        if let (Some(unfinished), Some(path)) = (&self.path, &other.path) {
             fs::rename(unfinished, path)?;
-            grown.path = Some(path.clone());
+            self.path = Some(path.clone());
         }
         step();
-        Ok(grown)
+        Ok(())
+    }
+
+    /// Ends a table that is not needed, with its file.
+    pub(super) fn remove(self) {
+        if let Some(path) = &self.path {
+            // What stays is removed by the next that has this name.
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Forgets every row.

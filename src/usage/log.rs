@@ -1,5 +1,6 @@
 //! The events of every lane that are not yet in a row, in rings; and what the drainer means to do next.
 
+use std::cell::UnsafeCell;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -45,7 +46,7 @@ struct Head {
 /// is to be done (again).
 #[repr(C, align(64))]
 struct Intent {
-    row: Slot,
+    row: UnsafeCell<Slot>,
     /// Position of the first event and number of the lane: see `seal`.
     seal: AtomicU64,
     place: AtomicU32,
@@ -61,6 +62,15 @@ struct Ends {
 }
 
 const _: () = assert!(size_of::<Head>() <= LANES_AT && LANES * size_of::<Ends>() <= RINGS_AT - LANES_AT);
+
+/// Events of a lane, one behind the other.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) lane: usize,
+    /// Position of the first.
+    pub(super) from: u64,
+    pub(super) events: u32,
+}
 
 /// The rings in their mapping. Who counts holds the lane, and who drains is alone: neither is seen to here.
 pub(super) struct Log {
@@ -103,7 +113,8 @@ impl Log {
         if head.owner.boot != owner.boot {
             return Ok(Err("it is from before the machine was started"));
         }
-        if (0..LANES).any(|lane| log.waiting(lane) > RING as u64) {
+        let ends = |lane| (log.drained(lane).load(Ordering::Acquire), log.end(lane).load(Ordering::Acquire));
+        if (0..LANES).map(ends).any(|(drained, end)| end < drained || end - drained > RING as u64) {
             return Ok(Err("it is damaged"));
         }
         Ok(Ok(log))
@@ -147,21 +158,13 @@ impl Log {
     ///
     /// # Safety
     /// The caller alone drains, and `row` is the place of this number in the table that is counted in.
-    pub(super) unsafe fn move_into(
-        &self,
-        row: *mut Slot,
-        place: u32,
-        becomes: &Slot,
-        lane: usize,
-        from: u64,
-        events: u32,
-        mut step: impl FnMut(),
-    ) {
+    pub(super) unsafe fn move_into(&self, row: *mut Slot, place: u32, becomes: &Slot, run: Run, mut step: impl FnMut()) {
+        let Run { lane, from, events } = run;
         let intent = &self.head().intent;
         // Whatever kills the process does so between two instructions, and what was stored before that is in the mapping: nothing but the
         // compiler could put these steps into another order.
         // SAFETY: whoever drains is alone in touching the intent and the rows.
-        unsafe { (&raw const intent.row).cast_mut().write(*becomes) };
+        unsafe { intent.row.get().write(*becomes) };
         intent.place.store(place, Ordering::Relaxed);
         intent.events.store(events, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
@@ -191,7 +194,7 @@ impl Log {
         }
         if let Some(row) = row(intent.place.load(Ordering::Relaxed)) {
             // SAFETY: the caller alone drains.
-            unsafe { row.write(intent.row) };
+            unsafe { row.write(*intent.row.get()) };
             compiler_fence(Ordering::SeqCst);
             self.drained(lane).store(from + u64::from(events), Ordering::Release);
         }

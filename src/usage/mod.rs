@@ -114,7 +114,7 @@ impl Usage {
         let table = |generation| Live::create(None, NOBODY, live::FEWEST.min(most), generation).expect("memory for the counters");
         let log = Log::anonymous().expect("memory for the counters");
         log.set_generation(1);
-        let drainer = Drainer::new(table(1), Some(table(0)), None, most);
+        let drainer = Drainer::new(None, NOBODY, (table(1), Some(table(0)), None), most);
         Usage::of(log, drainer, None)
     }
 
@@ -224,14 +224,9 @@ impl Usage {
         let mut table = frozen.live;
         let had = table.rows();
         table.clear(|| {});
-        let wanted = self.drainer.lock().places_wanted(had);
-        // Grown here, since that takes the drainer's time otherwise. Where it cannot, the table as it is does, too.
-        if (wanted > table.places() || wanted * 4 <= table.places())
-            && let Ok(other) = table.grown(wanted, || {})
-        {
-            table = other;
-        }
-        self.drainer.lock().spare = Some(table);
+        let mut drainer = self.drainer.lock();
+        drainer.fit(&mut table, had);
+        drainer.spare = Some(table);
     }
 
     /// Waits for the time given, or until a ring is so full that [`Usage::drain`] should come early, or until the thread is unparked otherwise.

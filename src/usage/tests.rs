@@ -296,7 +296,7 @@ fn a_row_that_a_kill_left_half_set_is_set_again() {
         }
     };
     // SAFETY: the drainer's lock is held, and the row is in its table.
-    unsafe { usage.log.move_into(row, place, &becomes, 0, 1, 1, at_step) };
+    unsafe { usage.log.move_into(row, place, &becomes, log::Run { lane: 0, from: 1, events: 1 }, at_step) };
     assert_eq!(*step.borrow(), 4);
     drainer.at_step = None;
 }
