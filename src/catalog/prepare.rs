@@ -158,9 +158,9 @@ impl Preparer<'_> {
                 if let Some(reason) = weakness(token.expose()).filter(|_| !allow_weak) {
                     return Err(ChangeError::WeakToken(reason));
                 }
-                Ok(self.from_elsewhere(&token_sha256(token.expose()), pepper))
+                Ok(self.foreign(&token_sha256(token.expose()), pepper))
             }
-            ImportedSecrets::TokenSha256(sha256) => Ok(self.from_elsewhere(&sha256, pepper)),
+            ImportedSecrets::TokenSha256(sha256) => Ok(self.foreign(&sha256, pepper)),
             ImportedSecrets::Generate => {
                 let token = Token::generate(self.token_prefix)?;
                 let secret = self.secret(self.peppers.current.digest_token(token.expose()), pepper);
@@ -173,7 +173,7 @@ impl Preparer<'_> {
         }
     }
 
-    fn from_elsewhere(&self, sha256: &[u8; 32], pepper: PepperId) -> Origin {
+    fn foreign(&self, sha256: &[u8; 32], pepper: PepperId) -> Origin {
         let previous_digest = self.peppers.previous.as_ref().map(|previous| previous.digest(sha256));
         Origin { secrets: vec![self.secret(self.peppers.current.digest(sha256), pepper)], previous_digest, token: None }
     }
