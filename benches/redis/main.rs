@@ -139,6 +139,7 @@ fn measure(settings: &Settings) -> Result<(), BenchError> {
     let course = Course { seconds: settings.seconds, rounds: settings.rounds, cores, stop: &stop, tell: &tell };
     let each: Vec<&Server> = servers.iter().collect();
     let paired: Vec<(&Server, &Script)> = servers.iter().map(|server| (server, &server.single)).collect();
+    course.warm_up(&servers[0])?;
     let outcomes: Result<Vec<Outcome>, BenchError> = settings
         .scenarios
         .iter()

@@ -97,6 +97,8 @@ pub enum Progress {
     Importing(u64),
     /// The daemon is started again.
     Starting,
+    /// Everything is asked before anything is measured.
+    WarmingUp,
     /// A scenario is measured.
     Round {
         /// This one.
@@ -292,6 +294,7 @@ fn scenarios(
         },
         notes: Vec::new(),
     };
+    course.warm_up(doorward)?;
     let mut half_load = plan.rate;
     for &scenario in &plan.scenarios {
         if let Some(reason) = left_out(scenario, course, doorward, changes.is_some()) {

@@ -140,6 +140,7 @@ fn tell(bar: &ProgressBar, progress: Progress) {
         // The import draws its own line.
         Progress::Importing(_) => bar.set_message(""),
         Progress::Starting => bar.set_message("starting again"),
+        Progress::WarmingUp => bar.set_message("warming up"),
         Progress::Round { scenario, round, of } => bar.set_message(format!("{}: round {round} of {of}", scenario.name())),
     }
     bar.tick();
