@@ -26,8 +26,8 @@ const BATCH_LINES: usize = crate::key::limits::IMPORT_KEYS;
 const BATCH_BYTES: usize = 4 << 20;
 /// Batches that are prepared at once: enough for the catalog's writer never to wait for one.
 const PREPARING: usize = 2;
-/// Batches that the catalog has at once: those that wait go into one write, which needs one sync.
-const UNDER_WAY: usize = 4;
+/// Batches that the catalog has at once. Those that wait go into one write, which needs one sync: as many again as are being written.
+const UNDER_WAY: usize = 8;
 /// Tokens that one import makes: all of them are in the answer, and so in memory until its end.
 pub(super) const GENERATED: usize = 100_000;
 

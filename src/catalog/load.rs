@@ -4,10 +4,13 @@ use super::pepper::PepperNeeds;
 use super::{CatalogError, Counts};
 use crate::index::Index;
 use crate::key::{Instant, Key};
-use crate::store::{KeyRange, Store};
+use crate::store::{KeyRange, Keys, Store};
 
 /// Threads beyond which publishing, one at a time, is what takes the time.
 const MOST_THREADS: usize = 4;
+
+/// Keys that are published at once: few enough that the slots they ask for are still in the cache when they are looked at.
+const PUBLISHED_AT_ONCE: usize = 256;
 
 /// What the keys of the store amount to.
 #[derive(Default)]
@@ -25,6 +28,7 @@ struct Ranges<'s> {
 
 /// Publishes every key of the store to the index: each thread reads, decodes and publishes a range at a time. The functions were published before.
 pub(super) fn load(store: &Store, index: &Index, now: Instant) -> Result<Loaded, CatalogError> {
+    index.reserve(store.about_keys());
     let ranges = Ranges { store, ranges: store.key_ranges()?, taken: AtomicUsize::new(0) };
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS)).min(ranges.ranges.len());
     std::thread::scope(|scope| {
@@ -44,11 +48,14 @@ impl Ranges<'_> {
     fn publish(&self, index: &Index, now: Instant) -> Result<Loaded, CatalogError> {
         let mut loaded = Loaded::default();
         while let Some(range) = self.ranges.get(self.taken.fetch_add(1, Ordering::Relaxed)) {
-            for key in self.store.keys_in(range) {
-                let published = key.map_err(CatalogError::from).and_then(|key| publish(&key, index, now, &mut loaded));
+            let mut keys = self.store.keys_in(range);
+            loop {
+                let published = publish(&mut keys, index, now, &mut loaded);
                 if published.is_err() {
                     self.taken.store(self.ranges.len(), Ordering::Relaxed);
-                    published?;
+                }
+                if published? == 0 {
+                    break;
                 }
             }
         }
@@ -56,9 +63,13 @@ impl Ranges<'_> {
     }
 }
 
-fn publish(key: &Key, index: &Index, now: Instant, loaded: &mut Loaded) -> Result<(), CatalogError> {
-    index.publish(key).map_err(|holder| CatalogError::SharedToken { key: key.id, holder: holder.0 })?;
-    loaded.counts.add(key);
-    loaded.needs.add(key, now);
-    Ok(())
+/// Publishes the next keys, and tells how many there were.
+fn publish(keys: &mut Keys, index: &Index, now: Instant, loaded: &mut Loaded) -> Result<usize, CatalogError> {
+    let keys: Vec<Key> = keys.take(PUBLISHED_AT_ONCE).collect::<Result<_, _>>()?;
+    index.publish_all(&keys).map_err(|(key, holder)| CatalogError::SharedToken { key, holder: holder.0 })?;
+    for key in &keys {
+        loaded.counts.add(key);
+        loaded.needs.add(key, now);
+    }
+    Ok(keys.len())
 }

@@ -302,6 +302,13 @@ impl Counts {
         }
     }
 
+    fn replace(&mut self, before: Option<&Key>, after: &Key) {
+        if let Some(before) = before {
+            self.remove(before);
+        }
+        self.add(after);
+    }
+
     fn remove(&mut self, key: &Key) {
         if key.deleted_at.is_some() {
             self.deleted -= 1;

@@ -23,6 +23,8 @@ const WRITE_CHANGES: usize = 256;
 const WRITE_IMPORTED: usize = 4 * limits::IMPORT_KEYS;
 /// About what a change takes in a write: its entry, its key and their rows. A write that need not grow is not copied.
 const ENTRY_BYTES: usize = 1024;
+/// Keys that are published to the index at once, as at a start.
+const PUBLISHED_AT_ONCE: usize = 256;
 /// How often request ids that are too old are forgotten.
 const SWEEP_MS: i64 = 86_400_000;
 
@@ -157,21 +159,22 @@ impl Writer {
             self.index.publish_functions(&registered);
             self.shared.counts.lock().count_functions(&registered);
         }
+        for part in draft.keys.values().collect::<Vec<_>>().chunks(PUBLISHED_AT_ONCE) {
+            if self.index.publish_all(part.iter().map(|drafted| &*drafted.now)).is_err() {
+                // One by one, so that all but the one that is refused are shown.
+                part.iter().for_each(|drafted| self.show(&drafted.now));
+            }
+        }
         let mut counts = self.shared.counts.lock();
         for drafted in draft.keys.values() {
-            self.publish_key(drafted.stored.as_ref(), &drafted.now, &mut counts);
+            counts.replace(drafted.stored.as_ref(), &drafted.now);
         }
     }
 
-    fn publish_key(&self, before: Option<&Key>, after: &Key, counts: &mut Counts) {
-        if let Err(duplicate) = self.index.publish(after) {
-            self.poison(format!("{} is stored, but the index refuses it: {duplicate}", after.id));
-            return;
+    fn show(&self, key: &Key) {
+        if let Err(duplicate) = self.index.publish(key) {
+            self.poison(format!("{} is stored, but the index refuses it: {duplicate}", key.id));
         }
-        if let Some(before) = before {
-            counts.remove(before);
-        }
-        counts.add(after);
     }
 
     fn poison(&self, reason: String) {
@@ -191,12 +194,11 @@ impl Writer {
 
     fn shut(&mut self, request: &mut Request, reason: &str) -> Result<Reply, ChangeError> {
         let (reply, mut step) = self.make(&self.emergency, request)?;
-        let mut counts = self.shared.counts.lock();
         for (id, drafted) in &step.keys {
             let before = self.emergency.keys.get(id).map(|known| &*known.now);
-            self.publish_key(before.or(drafted.stored.as_ref()), &drafted.now, &mut counts);
+            self.show(&drafted.now);
+            self.shared.counts.lock().replace(before.or(drafted.stored.as_ref()), &drafted.now);
         }
-        drop(counts);
         step.entries.clear();
         self.emergency.absorb(step);
         let in_memory_only = match &reply {

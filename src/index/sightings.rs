@@ -289,7 +289,7 @@ fn hash(tag: Tag) -> u32 {
 
 /// A hint, where the processor takes one.
 #[inline]
-fn fetch(word: &AtomicU64) {
+pub(super) fn fetch(word: &AtomicU64) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

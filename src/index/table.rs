@@ -51,6 +51,24 @@ impl Table {
         }
     }
 
+    /// Asks for the memory of the slots where a search for the digest begins.
+    pub(super) fn prefetch(&self, digest: Words, guard: &Guard) {
+        let shard = self.shard(digest, guard);
+        super::sightings::fetch(&shard.slots[shard.home(digest)]);
+    }
+
+    /// Makes room for so many records in all. Only one thread at a time calls this.
+    pub(super) fn reserve(&self, records: usize, guard: &Guard) {
+        // Digests are spread evenly; a shard that gets more than its part grows.
+        let slots = (records / SHARDS * 3 / 2).next_power_of_two();
+        for number in 0..SHARDS as u64 {
+            let digest = [number << 58, 0];
+            while self.shard(digest, guard).slots.len() < slots {
+                self.grow_to(digest, slots, guard);
+            }
+        }
+    }
+
     /// Puts the record in. If there is one with its digest, that one gives place to it and is returned: readers may still have it. Only one
     /// thread at a time calls this.
     pub(super) fn put<'g>(&self, record: Record<'static>, guard: &'g Guard) -> Option<Record<'g>> {
@@ -91,8 +109,12 @@ impl Table {
 
     /// Replaces the digest's shard by one of twice as many slots. Readers that are in the old one finish there.
     fn grow<'g>(&self, digest: Words, guard: &'g Guard) -> &'g Shard {
+        self.grow_to(digest, self.shard(digest, guard).slots.len() * 2, guard)
+    }
+
+    fn grow_to<'g>(&self, digest: Words, slots: usize, guard: &'g Guard) -> &'g Shard {
         let old = self.shard(digest, guard);
-        let grown = Shard::new(old.slots.len() * 2);
+        let grown = Shard::new(slots);
         for slot in old.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|slot| *slot != 0) {
             // SAFETY: it stands in the table, so it is not freed before this guard is dropped.
             let record = unsafe { record(slot, guard) };
@@ -136,9 +158,14 @@ impl Shard {
     }
 
     #[inline]
+    fn home(&self, digest: Words) -> usize {
+        ((u128::from(digest[1]) * self.slots.len() as u128) >> 64) as usize
+    }
+
+    #[inline]
     fn place<'g>(&'g self, digest: Words) -> Place<'g, 'g> {
         let slots = self.slots.len();
-        let mut at = ((u128::from(digest[1]) * slots as u128) >> 64) as usize;
+        let mut at = self.home(digest);
         loop {
             let slot = &self.slots[at];
             let there = slot.load(Ordering::Acquire);

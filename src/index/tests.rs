@@ -225,3 +225,22 @@ fn who_recognises_sees_whole_states_and_never_one_that_a_change_has_replaced() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn many_keys_are_published_as_one_by_one_would_be() {
+    for reserved in [0, 5_000, 1_000_000] {
+        let index = Index::new();
+        index.publish(&key(0)).unwrap();
+        index.reserve(reserved);
+        let keys: Vec<Key> = (0..5_000).map(key).collect();
+        index.publish_all(&keys).unwrap();
+        let pin = index.pin();
+        assert!(keys.iter().all(|key| index.find(&key.secrets[0].digest, &pin).is_some_and(|found| found.id == key.id)));
+        assert_eq!(index.secrets(), 5_000);
+        let mut thief = key(6_000);
+        thief.secrets = key(7).secrets;
+        let (before, behind) = (key(5_000), key(5_001));
+        assert_eq!(index.publish_all([&before, &thief, &behind]), Err((thief.id, Duplicate(key(7).id))));
+        assert!(index.find(&before.secrets[0].digest, &pin).is_some());
+    }
+}

@@ -87,6 +87,12 @@ impl Store {
         Ok(ids.into_iter().skip(first).filter_map(move |id| store.key(id).transpose()))
     }
 
+    /// About how many keys there are, tombstones included.
+    pub(crate) fn about_keys(&self) -> usize {
+        let rows = self.0.db.property_int_value_cf(self.family(Family::Keys), rocksdb::properties::ESTIMATE_NUM_KEYS);
+        rows.ok().flatten().unwrap_or(0) as usize
+    }
+
     /// Ranges of rows that hold all keys between them, to read at the same time. They are cut where table files begin, so those of a large store
     /// take about as long as one another.
     pub(crate) fn key_ranges(&self) -> Result<Vec<KeyRange>, StoreError> {
