@@ -209,7 +209,7 @@ impl Place {
         let before = self.0[0].load(Ordering::Acquire);
         let words = std::array::from_fn(|word| self.0[word].load(Ordering::Relaxed));
         fence(Ordering::Acquire);
-        (before % 2 == 0 && self.0[0].load(Ordering::Relaxed) == before).then_some(Sighting(words))
+        (before.is_multiple_of(2) && self.0[0].load(Ordering::Relaxed) == before).then_some(Sighting(words))
     }
 
     fn write(&self, tag: Tag, record: Record<'_>) {

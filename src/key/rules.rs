@@ -77,7 +77,7 @@ impl Rules {
         let counts = [exact.len(), prefixes.len(), ipv4.len(), ipv6.len(), countries.len()];
         let wide = counts.iter().any(|count| *count > usize::from(u8::MAX));
         let passes = unknown_country == UnknownCountry::Allow;
-        let mut bytes = vec![u8::from(passes) * UNKNOWN_COUNTRY_PASSES | u8::from(wide) * WIDE_COUNTS];
+        let mut bytes = vec![(u8::from(passes) * UNKNOWN_COUNTRY_PASSES) | (u8::from(wide) * WIDE_COUNTS)];
         for count in counts {
             bytes.extend(&(count as u16).to_le_bytes()[..if wide { 2 } else { 1 }]);
         }
