@@ -6,7 +6,7 @@ pub const KEYS: [Row; 21] = [
         "\"/run/doorward\"",
         "\"/run/door\"",
         false,
-        "Directory of the sockets `verify.sock` and `admin.sock`. At most 95 bytes.",
+        "Directory of the sockets `verify.sock` and `admin.sock`, and of the counters (17 to 272 MiB in `counters`). At most 95 bytes. It belongs on a tmpfs.",
     ),
     row(
         "country_db",
@@ -37,7 +37,7 @@ pub const KEYS: [Row; 21] = [
         "\"1s\"",
         "\"5s\"",
         false,
-        "How often usage is written to disk, `100ms` to `1m`. A crash loses at most what was counted since.",
+        "How often usage is written to disk, `100ms` to `1m`. A power failure loses at most what was counted since; SIGKILL loses nothing.",
     ),
     row("log.level", "\"info\"", "\"debug\"", false, "Least severe messages that are logged: `error`, `warn`, `info`, `debug` or `trace`."),
     row("log.format", "\"auto\"", "\"plain\"", false, "`plain`, or `auto`: with colour on a terminal, plain elsewhere."),

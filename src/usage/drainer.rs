@@ -85,10 +85,10 @@ impl Drainer {
         (self.folded, self.lost)
     }
 
-    /// Whether more than half of the rows that there may be are taken.
+    /// Whether more than five eighths of the places that there may be are taken, so that the rows should be written without delay.
     pub(super) fn is_crowded(&self) -> bool {
         let places = if self.grow_again_at.is_some() { self.live.places() } else { self.most };
-        self.live.rows() > places / 8 * 3
+        self.live.rows() > places / 8 * 5
     }
 
     /// Moves all events that are there.
