@@ -12,10 +12,10 @@ FUZZ_FLAGS := --cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module -Cllvm-arg
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help tools build demo test lint unit bench bench-redis fuzz-smoke install clean
+.PHONY: help tools build demo test lint unit gate accept-counts bench bench-redis fuzz-smoke install clean
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 tools: ## Look for clang and libclang, and install them where that is allowed.
 	@.ci/tools.sh
@@ -26,8 +26,9 @@ build: tools ## Build the daemon and command: $CARGO_TARGET_DIR/release/doorward
 demo: build ## Watch the daemon verify real web traffic: keys of several accounts, a rotation and a revocation while it runs.
 	@tests/demo.sh $(DOORWARD)
 
-test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the build without the store, the fuzz targets, scripts, unit file.
+test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the gate, the build without the store, the fuzz targets, scripts, unit file.
 	cargo test --release --locked
+	@$(MAKE) --no-print-directory gate
 	cargo check --release --locked --lib --no-default-features
 	cd fuzz && cargo check --release --locked
 	bash -n .ci/run .ci/tools.sh .ci/check-unit.sh tests/demo.sh
@@ -37,6 +38,15 @@ lint: tools ## Only the format and the lints.
 	@.ci/tools.sh rustfmt clippy
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cd gate && cargo fmt --check
+
+gate: tools ## Count the instructions of each step of the verify path, and hold them against gate/counts.toml.
+	@.ci/tools.sh valgrind
+	cd gate && cargo clippy --release --locked --all-targets -- -D warnings && cargo test --release --locked && cargo run --release --locked
+
+accept-counts: tools ## Write what the gate counts now into gate/counts.toml; the commit says why it changed.
+	@.ci/tools.sh valgrind
+	cd gate && cargo run --release --locked -- --accept
 
 bench: build ## The benches: the whole, with a million keys, and each step. On an otherwise idle machine.
 	$(DOORWARD) bench --keys $(BENCH_KEYS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Looks for what the build needs beside cargo, installs it where that is allowed, else says in one line what to install.
-# Usage: tools.sh [rustfmt] [clippy] [redis-server]     with these, they are looked for too
+# Usage: tools.sh [rustfmt] [clippy] [redis-server] [valgrind]     with these, they are looked for too
 set -euo pipefail
 
 fail() {
@@ -31,7 +31,9 @@ if ! has cc; then missing+=(gcc libc6-dev); fi
 
 # Debian starts a server of its own after the installation where systemd runs; nothing here needs that one.
 for wanted in "$@"; do
-  if [ "$wanted" = redis-server ] && ! has redis-server; then missing+=(redis-server); fi
+  case "$wanted" in
+    redis-server | valgrind) if ! has "$wanted"; then missing+=("$wanted"); fi ;;
+  esac
 done
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -56,7 +58,7 @@ fi
 for component in "$@"; do
   case "$component" in
     rustfmt) probe=(cargo fmt --version) ;;
-    redis-server) continue ;;
+    redis-server | valgrind) continue ;;
     clippy) probe=(cargo clippy --version) ;;
     *) fail "tools.sh: unknown component '$component'" ;;
   esac
