@@ -15,7 +15,7 @@ pub mod processes;
 mod report;
 pub mod scenario;
 pub mod script;
-mod zipf;
+pub mod zipf;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Which key is asked for, when some are asked for far more often than others.
+
 use super::population::Draw;
 
 /// Draws ranks with the frequencies of Zipf's law: rank `r`, counted from 1, in proportion to `1 / r^exponent`.
