@@ -30,6 +30,8 @@ impl Plain {
         let begun = std::time::Instant::now();
         let door = door();
         door.index.publish_functions(&functions());
+        // As a start does that knows how many there are.
+        door.index.reserve(keys as usize);
         // One for each of the rules; it becomes each of its keys in turn.
         let mut forms: Vec<Key> = (0..RULES).map(|number| key(0, [0; 32], settings(number))).collect();
         for number in 0..keys {

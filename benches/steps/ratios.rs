@@ -174,7 +174,8 @@ fn at_once(door: &Door, shares: &[&[Request]], some: usize, now: Instant) -> Tim
 /// Nanoseconds of a verify, so many at a time, of requests that were copied just now, as by a read of a socket. The counters are empty before.
 fn verify(door: &Door, requests: &[Request], some: usize, now: Instant, lane: usize) -> f64 {
     empty(&door.usage);
-    timed(door, &requests.to_vec(), some, now, lane)
+    let copies = requests.to_vec();
+    timed(door, &copies, some, now, lane)
 }
 
 fn timed(door: &Door, requests: &[Request], some: usize, now: Instant, lane: usize) -> f64 {
