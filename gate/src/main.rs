@@ -2,7 +2,8 @@
 //!
 //! Times on a shared machine say nothing about a change of five percent; instructions do, and repeat. They are counted by valgrind's callgrind, in
 //! one run for all steps, between client requests (the crate `valgrind-requests`). Keys, requests and the recogniser's key are the same in every
-//! run. What is left to chance is where names fall in the functions' map, under its random keys: five runs differed by 0.1 % at most, in `function` by 0.8 %. Valgrind shows the program neither SHA-NI nor AVX-512,
+//! run. What is left to chance is where names fall in the functions' map, under its random keys: runs differed by 0.2 % at most, in `function` by
+//! 0.8 %. Valgrind shows the program neither SHA-NI nor AVX-512,
 //! so `digest`, and `verify_stranger` which has one in it, count SHA-256 in plain instructions: far more than the processor executes, and as good for
 //! seeing that one was added. No other step has a digest in it.
 //!
