@@ -42,7 +42,7 @@ impl Door {
                 self.index.expect(tag, &pin);
                 tags.push(tag);
             }
-            for (request, tag) in round.iter().zip(tags) {
+            for (request, &tag) in round.iter().zip(&tags) {
                 // What does not need the secret comes first, while its memory is on the way.
                 let circumstances = self.circumstances(request, now, &pin);
                 let recognised = self.index.recognise(tag, &pin);

@@ -85,8 +85,10 @@ impl Conversation {
                 round.answer(door, now, self.lane, out);
                 encode(out, Kind::Verdicts, frame.tag, |out| {
                     out.push(frame.body[0]);
+                    let mut some = ArrayVec::<Verify<'_>, ROUND>::new();
                     loop {
-                        let some: ArrayVec<Verify<'_>, ROUND> = requests.by_ref().take(ROUND).collect();
+                        some.clear();
+                        some.extend(requests.by_ref().take(ROUND));
                         if some.is_empty() {
                             break;
                         }
