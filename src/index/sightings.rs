@@ -53,6 +53,9 @@ const LAST_STEP_HOMES: usize = 1 << 16;
 /// The most homes: 192 MiB, enough for a million tokens in turn.
 const MOST_HOMES: usize = 3 << 19;
 
+/// Where there are more tokens than places, one in so many takes another's: those that come often get theirs, and the others leave it to them.
+const PERSISTENCE: usize = 16;
+
 /// What a place said, read as a whole.
 pub(super) struct Sighting([u64; WORDS]);
 
@@ -97,10 +100,14 @@ impl Sightings {
             let there = place.tag();
             there == tag || there == [0; 2] || !reserved.window(there).iter().any(|other| std::ptr::eq(other, *place))
         };
-        let place = window.iter().find(kept).unwrap_or(&window[tag[1] as usize % WINDOW]);
+        let taken = reserved.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        let place = match window.iter().find(kept) {
+            Some(place) => place,
+            None if taken.is_multiple_of(PERSISTENCE) => &window[tag[1] as usize % WINDOW],
+            None => return,
+        };
         place.write(tag, record);
         record.set_seen(hash(tag));
-        let taken = reserved.taken.fetch_add(1, Ordering::Relaxed) + 1;
         let homes = reserved.homes.load(Ordering::Relaxed);
         if taken * 10 > homes * 6 && homes < reserved.most_homes() {
             reserved.taken.store(0, Ordering::Relaxed);
