@@ -210,7 +210,8 @@ impl Sums {
     }
 
     fn add(&mut self, group: Group, count: u64) -> Result<(), Failure> {
-        *self.groups.entry(group).or_default() += count;
+        let sum = self.groups.entry(group).or_default();
+        *sum = sum.saturating_add(count);
         self.total = self.total.saturating_add(count);
         self.counted += 1;
         if self.groups.len() > ROWS {

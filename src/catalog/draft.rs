@@ -14,7 +14,8 @@ pub(super) struct Draft {
     pub(super) keys: AHashMap<KeyId, DraftKey>,
     /// By `draft_name`: who has the name now, if anyone.
     pub(super) names: AHashMap<String, Option<KeyId>>,
-    pub(super) digests: AHashMap<[u8; 32], KeyId>,
+    /// By what the index finds a secret by.
+    pub(super) digests: AHashMap<[u64; 2], KeyId>,
     pub(super) functions: AHashMap<FunctionName, DraftFunction>,
     pub(super) requests: AHashMap<String, Remembered>,
     pub(super) entries: Vec<DraftEntry>,

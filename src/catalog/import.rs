@@ -3,6 +3,7 @@ use super::draft::{DraftEntry, DraftKey};
 use super::error::ChangeError;
 use super::prepare::{ImportBatch, ReadyKey};
 use super::step::Step;
+use crate::index::found_by;
 use crate::key::KeyId;
 use crate::key::history::{Action, Subject};
 
@@ -54,7 +55,7 @@ impl Step<'_> {
             if let Some(holder) = self.holder(&secret.digest) {
                 return Err(ChangeError::TokenTaken(holder));
             }
-            self.draft.digests.insert(secret.digest, key.id);
+            self.draft.digests.insert(found_by(&secret.digest), key.id);
         }
         let (at, subject) = (self.now(), Subject::Key(key.id));
         self.draft.entries.push(DraftEntry { at, action: Action::Import, subject, changes: Vec::new(), body });

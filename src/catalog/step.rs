@@ -7,7 +7,7 @@ use super::draft::{Draft, DraftEntry, DraftFunction, DraftKey, Piece, draft_name
 use super::error::ChangeError;
 use super::registry::Registry;
 use crate::digest::Peppers;
-use crate::index::Index;
+use crate::index::{Index, found_by};
 use crate::key::history::{Action, Actor, Subject};
 use crate::key::limits::{self, LimitError, check_bytes};
 use crate::key::{self, Grant, Instant, Key, KeyId, KeyRef, PepperId, shown};
@@ -195,7 +195,8 @@ impl Step<'_> {
 
     /// Whose secret has this digest.
     pub(super) fn holder(&self, digest: &[u8; 32]) -> Option<KeyId> {
-        let drafted = self.draft.digests.get(digest).or_else(|| self.earlier.digests.get(digest)).copied();
+        let found_by = found_by(digest);
+        let drafted = self.draft.digests.get(&found_by).or_else(|| self.earlier.digests.get(&found_by)).copied();
         drafted.or_else(|| self.ground.index.find(digest, &self.ground.index.pin()).map(|found| found.id))
     }
 

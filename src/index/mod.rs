@@ -94,7 +94,7 @@ impl Index {
 
     /// Finds a secret by the first 128 bits of its digest.
     pub fn find<'p>(&self, digest: &[u8; 32], pin: &'p Pin) -> Option<Found<'p>> {
-        let record = self.table.find(words(digest), &pin.0)?;
+        let record = self.table.find(found_by(digest), &pin.0)?;
         Some(Found {
             id: record.id(),
             version: record.version(),
@@ -120,7 +120,7 @@ impl Index {
     /// while another thread publishes or notes: the next time will do.
     pub fn note(&self, tag: Tag, digest: &[u8; 32], pin: &Pin) {
         let Some(_one_at_a_time) = self.publishing.try_lock() else { return };
-        if let Some(record) = self.table.find(words(digest), &pin.0) {
+        if let Some(record) = self.table.find(found_by(digest), &pin.0) {
             self.sightings.note(tag, record, &pin.0);
         }
     }
@@ -163,7 +163,7 @@ impl Index {
         // Before the lock, so that a start compiles on several cores.
         let compiled: Vec<_> = keys.into_iter().map(|key| (key, self.compile(key, &guard))).collect();
         let mut pool = self.publishing.lock();
-        let digests = compiled.iter().flat_map(|(key, _)| &key.secrets).map(|secret| words(&secret.digest));
+        let digests = compiled.iter().flat_map(|(key, _)| &key.secrets).map(|secret| found_by(&secret.digest));
         digests.for_each(|digest| self.table.prefetch(digest, &guard));
         for (key, rules) in &compiled {
             self.publish_compiled(key, rules, &mut pool, &guard).map_err(|duplicate| (key.id, duplicate))?;
@@ -181,7 +181,7 @@ impl Index {
 
     fn publish_compiled(&self, key: &Key, rules: &Rules, pool: &mut Pool, guard: &Guard) -> Result<(), Duplicate> {
         for secret in &key.secrets {
-            if let Some(other) = self.table.find(words(&secret.digest), guard).filter(|record| record.id() != key.id) {
+            if let Some(other) = self.table.find(found_by(&secret.digest), guard).filter(|record| record.id() != key.id) {
                 return Err(Duplicate(other.id()));
             }
         }
@@ -195,7 +195,7 @@ impl Index {
                 retires_at: secret.retires_at,
             };
             let shared = pool.take(rules);
-            let record = Record::make(words(&secret.digest), key.id, secret.version, &standing, shared, &key.settings.account);
+            let record = Record::make(found_by(&secret.digest), key.id, secret.version, &standing, shared, &key.settings.account);
             if let Some(replaced) = self.table.put(record, guard) {
                 self.sightings.replace(replaced, record, guard);
                 pool.let_go(replaced.shared_rules(), guard);
@@ -241,7 +241,8 @@ impl Recognised<'_> {
     }
 }
 
-fn words(digest: &[u8; 32]) -> Words {
+/// The part of a digest by which a secret is found: two digests with the same one are the same to the index.
+pub fn found_by(digest: &[u8; 32]) -> [u64; 2] {
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| digest[at + i]));
     [word(0), word(8)]
 }

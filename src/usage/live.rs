@@ -68,9 +68,9 @@ impl Live {
         Ok(live)
     }
 
-    /// A table as it was left; none if it is not one of this owner.
+    /// A table as it was left; none if it is not one of this owner, or holds what no table does.
     pub(super) fn open(path: &Path, owner: Owner) -> io::Result<Option<Live>> {
-        let mapped = Mapped::open(path)?;
+        let mapped = Mapped::open(path, SLOTS_AT + MOST * size_of::<Slot>())?;
         if mapped.bytes() < SLOTS_AT {
             return Ok(None);
         }
@@ -83,7 +83,8 @@ impl Live {
         }
         let mut live = Live { mapped, path: Some(path.to_owned()), mask: places - 1, taken: Vec::new() };
         live.look_again();
-        Ok(Some(live))
+        let is_sound = live.taken.iter().all(|&place| live.row(place).is_sound());
+        Ok(is_sound.then_some(live))
     }
 
     /// Notes anew which places are taken.

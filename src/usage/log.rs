@@ -99,7 +99,7 @@ impl Log {
 
     /// A log as it was left, or what is wrong with it.
     pub(super) fn open(path: &Path, owner: Owner) -> io::Result<Result<Log, &'static str>> {
-        let log = Log { mapped: Mapped::open(path)? };
+        let log = Log { mapped: Mapped::open(path, BYTES)? };
         if log.mapped.bytes() != BYTES {
             return Ok(Err("it has another size"));
         }

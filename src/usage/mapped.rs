@@ -45,15 +45,20 @@ impl Mapped {
         mapped
     }
 
-    /// A file as it is, if it is an ordinary one.
-    pub(super) fn open(path: &Path) -> io::Result<Mapped> {
+    /// A file as it is, if it is an ordinary one of at most so many bytes; else an error of the kind `InvalidData`.
+    pub(super) fn open(path: &Path, most: usize) -> io::Result<Mapped> {
         let nofollow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        let file = OpenOptions::new().read(true).write(true).custom_flags(nofollow).open(path)?;
+        let not_ours = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(nofollow).open(path);
+        let file = opened.map_err(|error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Some(rustix::io::Errno::ISDIR | rustix::io::Errno::LOOP) => not_ours("it is a directory or a link"),
+            _ => error,
+        })?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty or no file"));
+            return Err(not_ours("it is empty or no file"));
         }
-        let bytes = usize::try_from(metadata.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let bytes = usize::try_from(metadata.len()).ok().filter(|bytes| *bytes <= most).ok_or_else(|| not_ours("it is too large"))?;
         // What was allocated once stays allocated, unless somebody else made this file.
         allocate(&file, bytes)?;
         Mapped::file(&file, bytes)

@@ -28,6 +28,9 @@ pub(super) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 64);
 
+/// More verifies than are counted in one row before it is written.
+const MOST_COUNTED: u64 = 1 << 40;
+
 impl Slot {
     /// One event, with a count of 1.
     #[inline]
@@ -69,6 +72,11 @@ impl Slot {
 
     pub(super) fn function(&self) -> FunctionId {
         FunctionId(self.function)
+    }
+
+    /// Whether a table can hold this: what lies in a file may have been damaged.
+    pub(super) fn is_sound(&self) -> bool {
+        self.count < MOST_COUNTED && Verdict::from_number(self.verdict).is_some() && matches!(self.family, 0 | 4 | 6)
     }
 
     pub(super) fn verdict(&self) -> Verdict {

@@ -92,6 +92,24 @@ fn an_export_with_digests_comes_back_as_it_was() {
     assert_eq!(broken(|secrets| secrets[0].pepper = pepper(9).id()), Some("secrets"));
 }
 
+/// The index finds secrets by a part of their digest: one that differs only elsewhere must not come in, not in the same batch either.
+#[test]
+fn digests_that_the_index_cannot_tell_apart_are_one() {
+    let house = House::new();
+    let secret = house.create("acme", "web").key.secrets[0].clone();
+    let like = |last: u8, first: u8| {
+        let mut digest = secret.digest;
+        (digest[31], digest[0]) = (digest[31] ^ last, digest[0] ^ first);
+        Secret { digest, ..secret.clone() }
+    };
+    let one = |name: &str, secret| key(name, ImportedSecrets::Secrets(vec![secret]));
+    assert!(import(&house, vec![one("a", like(1, 0))]).is_err(), "as one that is there");
+    assert!(import(&house, vec![one("a", like(0, 1)), one("b", like(1, 1))]).is_err(), "as another of its batch");
+    let twice = vec![like(0, 1), Secret { version: 2, ..like(1, 1) }];
+    assert!(import(&house, vec![key("a", ImportedSecrets::Secrets(twice))]).is_err(), "as another of its key");
+    assert!(import(&house, vec![one("a", like(0, 1)), one("b", like(0, 2))]).is_ok());
+}
+
 #[test]
 fn a_batch_has_a_limit() {
     let house = House::new();
