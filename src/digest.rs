@@ -95,7 +95,7 @@ impl fmt::Debug for Pepper {
 }
 
 /// Recognises tokens that this process has verified before: SipHash-1-3 with 128 bits of output (Aumasson and Bernstein, 'SipHash: a fast
-/// short-input PRF', 2012) under a random key that never leaves the process. It takes a sixth of the digest's time, and says nothing about a token
+/// short-input PRF', 2012) under a random key that never leaves the process. It takes a fifth of the digest's time, and says nothing about a token
 /// to whoever does not have that key; what is stored stays the digest.
 pub struct Recogniser(SipHasher13);
 
