@@ -259,22 +259,11 @@ impl Worker {
             self.store.write_usage(&batch, rows == frozen.left())?;
             frozen.were_written(rows);
             if !last && frozen.left() > 0 {
-                self.rest(begun.elapsed() * REST);
+                // Leaves the processor to those who verify; but not where what they count would soon find no row.
+                self.wait(time::Instant::now() + begun.elapsed() * REST);
             }
         }
         Ok(())
-    }
-
-    /// Leaves the processor to those who verify; but not where what they count would soon find no row.
-    fn rest(&self, time: Duration) {
-        let until = time::Instant::now() + time;
-        loop {
-            let rest = until.saturating_duration_since(time::Instant::now());
-            if rest.is_zero() || self.is_stopping() || self.shared.usage.is_crowded() {
-                return;
-            }
-            thread::park_timeout(rest);
-        }
     }
 
     fn write_floor(&mut self, last: bool) -> Result<(), StoreError> {

@@ -37,7 +37,7 @@ pub const KEYS: [Row; 21] = [
         "\"1s\"",
         "\"5s\"",
         false,
-        "How often usage is written to disk, `100ms` to `1m`. A power failure loses at most what was counted since, or longer where very many keys are in use; SIGKILL loses nothing.",
+        "How often usage is written to disk, `100ms` to `1m`. A power failure loses at most what was counted since the last time, SIGKILL nothing. Where very many keys are in use it is written less often.",
     ),
     row("log.level", "\"info\"", "\"debug\"", false, "Least severe messages that are logged: `error`, `warn`, `info`, `debug` or `trace`."),
     row("log.format", "\"auto\"", "\"plain\"", false, "`plain`, or `auto`: with colour on a terminal, plain elsewhere."),

@@ -1,7 +1,8 @@
 //! The hashed in-memory index: from a token's digest to where its key stands, without a lock, for any number of readers.
 //!
 //! One writer publishes; readers pin the moment they look (epoch-based reclamation, `crossbeam-epoch`), so what they were shown stays in
-//! memory until they let go. Readers write to no cache line that another thread reads.
+//! memory until they let go. Readers write to no cache line that another thread reads, but when a token is noted, at its first sight, so that its tag
+//! is enough from then on.
 
 mod functions;
 mod record;

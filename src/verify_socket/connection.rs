@@ -126,6 +126,9 @@ struct Round<'b> {
 impl Round<'_> {
     /// Appends the answers, and is empty again.
     fn answer(&mut self, door: &Door, now: Instant, lane: usize, out: &mut Vec<u8>) {
+        if self.requests.is_empty() {
+            return;
+        }
         let mut tags = self.tags.iter();
         door.verify(&self.requests, now, lane, |response| {
             let tag = tags.next().expect("a tag for each request");
