@@ -22,6 +22,7 @@
 
 #[cfg(feature = "store")]
 pub mod admin;
+pub mod advise;
 #[cfg(feature = "store")]
 pub mod bench;
 #[cfg(feature = "store")]

@@ -5,9 +5,11 @@
 //! ```
 
 mod access;
+mod advise;
 mod ask;
 mod body;
 mod catalog;
+mod evidence;
 mod export;
 mod import;
 mod keys;
@@ -39,6 +41,13 @@ pub use problem::{TYPE_PREFIX, Word};
 pub use routes::openapi;
 pub use server::serve;
 
+/// By which limits usage is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Judgement {
+    /// For `advise`.
+    pub advise: crate::advise::Limits,
+}
+
 /// What the daemon hands in.
 #[derive(Clone)]
 pub struct AdminState {
@@ -50,6 +59,8 @@ pub struct AdminState {
     pub clock: Arc<Clock>,
     /// Who may do what. Each request asks anew, so a reload holds at once.
     pub access: Arc<RwLock<Access>>,
+    /// By which limits usage is judged. Each request asks anew.
+    pub judgement: Arc<RwLock<Judgement>>,
     /// When the daemon started.
     pub started_at: Instant,
     /// Figures of the verify socket.

@@ -17,7 +17,7 @@ use super::access::{Authority, Peer};
 use super::problem::{Failure, Word};
 use super::server::Shared;
 use super::wire::Problem;
-use super::{catalog, export, import, keys, list, status, trace, usage};
+use super::{advise, catalog, export, import, keys, list, status, trace, usage};
 
 /// The path of the document itself.
 const DOCUMENT: &str = "/v1/openapi.json";
@@ -49,6 +49,7 @@ fn documented() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(catalog::function_history))
         .routes(routes!(usage::usage))
         .routes(routes!(usage::denials))
+        .routes(routes!(advise::get))
         .routes(routes!(trace::country))
         .routes(routes!(trace::identify))
         .routes(routes!(trace::explain))
@@ -170,7 +171,7 @@ mod tests {
     use serde_json::Value;
 
     /// The table of routes that the interface promises.
-    const PROMISED: [(&str, &str); 28] = [
+    const PROMISED: [(&str, &str); 29] = [
         ("get", "/v1/status"),
         ("get", "/v1/keys"),
         ("post", "/v1/keys"),
@@ -193,6 +194,7 @@ mod tests {
         ("get", "/v1/functions/{name}/history"),
         ("get", "/v1/usage"),
         ("get", "/v1/denials"),
+        ("get", "/v1/advise"),
         ("get", "/v1/country/{address}"),
         ("post", "/v1/identify"),
         ("post", "/v1/explain"),

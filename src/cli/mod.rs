@@ -1,5 +1,6 @@
 //! The `doorward` command: flags in, a request to the daemon, a document or a screen out.
 
+mod advise;
 mod args;
 mod ask;
 mod bench;
@@ -8,10 +9,10 @@ mod functions;
 mod history;
 mod http;
 mod keys;
+mod notes;
 mod rotate;
 mod screen;
 mod service;
-mod shell;
 mod status;
 mod table;
 mod tokens;
@@ -100,6 +101,7 @@ fn dispatch(everywhere: &Everywhere, screen: &Screen, verb: Verb) -> Result<Exit
         Verb::History(arguments) => history::history(&admin()?, screen, &arguments),
         Verb::Usage(arguments) => usage::usage(&admin()?, screen, &arguments),
         Verb::Expiring(arguments) => keys::expiring(&admin()?, screen, &arguments),
+        Verb::Advise(arguments) => advise::advise(&acting(&arguments.actor)?, screen, &arguments),
         Verb::Denials(arguments) => traffic::denials(&admin()?, screen, &arguments),
         Verb::Functions(verb) => functions::functions(admin()?, screen, verb),
         Verb::Country(arguments) => traffic::country(&admin()?, screen, &arguments),
@@ -127,7 +129,7 @@ mod tests {
         command.clone().debug_assert();
         let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let wanted = "serve status create list show edit enable disable copy rotate revoke delete undelete history usage expiring \
-                      denials functions country identify explain verify import export bench check-config completions bench-echo man";
+                      advise denials functions country identify explain verify import export bench check-config completions bench-echo man";
         assert_eq!(verbs, wanted.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -161,6 +163,9 @@ mod tests {
             "usage a/b --last 7d",
             "usage --account a --since 2026-01-01 --until 2026-02-01 --by function,verdict",
             "expiring --within 30d",
+            "advise",
+            "advise a/b --only unused_grant,wide_grant --min-history 30d",
+            "advise --account a --apply --yes --as me --json",
             "denials --limit 3",
             "functions list",
             "functions add f --restricted",
@@ -220,6 +225,9 @@ mod tests {
             "list --limit 0",
             "list --all --limit 5",
             "usage --by colour",
+            "advise --only nonsense",
+            "advise --yes",
+            "advise a/b --account a",
             "country example.org",
             "serve",
             "serve --config f --data-dir d",

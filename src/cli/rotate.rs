@@ -44,7 +44,7 @@ fn old_secret(screen: &Screen, made: &MadeView) -> String {
             screen.paint(&format!("Secret {} has retired: its users are refused from now on.", old.version), Hue::Warn)
         );
     }
-    let label = super::shell::quoted(&view::label(&made.key));
+    let label = crate::key::shell_word(&view::label(&made.key));
     format!(
         "\n  Secret {} stays good until {}.\n  Who still uses it: doorward usage {label}\n  When nobody does:  doorward rotate {label} --finish\n",
         old.version,
@@ -54,7 +54,7 @@ fn old_secret(screen: &Screen, made: &MadeView) -> String {
 
 /// Secrets from rotations before the latest that are still in their overlap: neither a rotation nor `--finish` ends those.
 fn others(screen: &Screen, made: &MadeView) -> String {
-    let label = super::shell::quoted(&view::label(&made.key));
+    let label = crate::key::shell_word(&view::label(&made.key));
     let good = made.key.secrets.iter().filter(|secret| secret.state == SecretState::Retiring && secret.version + 1 < made.version);
     good.map(|secret| {
         let (version, end) = (secret.version, screen.moment_or(secret.retires_at, "it is revoked"));

@@ -156,7 +156,7 @@ pub(crate) fn card(screen: &Screen, lines: &[(&str, String)]) -> String {
 }
 
 /// Breaks at spaces so that no line is longer than `width`, unless a single word is.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     for word in text.split(' ') {

@@ -6,10 +6,9 @@ use super::ask::interrupted;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, key_path};
 use super::screen::{absolute, now, relative};
-use super::shell;
 use super::view::joined;
 use crate::admin::wire::{FunctionList, KeyView};
-use crate::key::{Country, Grant, Instant, KeyRef, Settings};
+use crate::key::{Country, Grant, Instant, KeyRef, Settings, shell_line};
 
 /// Functions up to this many are shown to choose from; of more, only those that are typed.
 const FUNCTIONS_SHOWN: usize = 500;
@@ -234,7 +233,7 @@ fn summary(key: &Create) -> io::Result<()> {
     cliclack::note("The key", lines)?;
     cliclack::log::step("The same without questions:")?;
     // Outside of any box, so that it can be copied.
-    eprintln!("{}", shell::line(&equivalent(key)));
+    eprintln!("{}", shell_line(&equivalent(key)));
     Ok(())
 }
 
@@ -297,7 +296,7 @@ mod tests {
         let words = equivalent(&key);
         let Verb::Create(read) = Cli::try_parse_from(&words).unwrap().verb else { panic!("another verb") };
         assert_eq!(format!("{read:?}"), format!("{key:?}"));
-        assert!(shell::line(&words).contains("--name 'it'\\''s web' --grant 'leads.*'"), "{}", shell::line(&words));
+        assert!(shell_line(&words).contains("--name 'it'\\''s web' --grant 'leads.*'"), "{}", shell_line(&words));
     }
 
     #[test]

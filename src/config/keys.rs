@@ -1,5 +1,5 @@
 /// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
-pub const KEYS: [Row; 21] = [
+pub const KEYS: [Row; 24] = [
     row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
     row(
         "run_dir",
@@ -57,6 +57,9 @@ pub const KEYS: [Row; 21] = [
     row("admin.full_groups", "[]", "[\"doorward-admin\"]", true, "Groups whose members may do everything on `admin.sock`."),
     row("admin.read_users", "[]", "[\"monitor\"]", true, "Users who may read on `admin.sock`."),
     row("admin.read_groups", "[]", "[\"adm\"]", true, "Groups whose members may read on `admin.sock`."),
+    row("advise.idle_after", "\"30d\"", "\"90d\"", true, "`advise` calls a key idle that was not used for so long, at least `1d`."),
+    row("advise.rotate_after", "\"365d\"", "\"90d\"", true, "`advise` tells of a secret in use that is so old, at least `1d`."),
+    row("advise.expiring_within", "\"30d\"", "\"7d\"", true, "`advise` tells of a key that expires so soon, at least `1d`."),
 ];
 
 /// A key of the configuration file.

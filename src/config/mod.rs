@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::advise;
 use crate::key::Span;
 
 pub use keys::{KEYS, Row};
@@ -45,6 +46,8 @@ pub struct Config {
     pub verify: VerifySocket,
     /// The admin socket.
     pub admin: AdminSocket,
+    /// From which age on `advise` tells something.
+    pub advise: advise::Limits,
 }
 
 /// What is logged, and how.
@@ -169,6 +172,7 @@ impl Config {
         result.admin.full_groups.clone_from(&new.admin.full_groups);
         result.admin.read_users.clone_from(&new.admin.read_users);
         result.admin.read_groups.clone_from(&new.admin.read_groups);
+        result.advise = new.advise;
         let differs = [
             ("data_dir", self.data_dir != new.data_dir),
             ("run_dir", self.run_dir != new.run_dir),
@@ -240,12 +244,12 @@ mod tests {
     #[test]
     fn the_table_has_every_key_that_is_read() {
         let mut read_keys = Vec::new();
-        for section in ["", "log", "verify", "admin"] {
+        for section in ["", "log", "verify", "admin", "advise"] {
             let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
             let error = read(&format!("{header}nonsense = 1")).unwrap_err().to_string();
             assert!(error.contains("/etc/doorward/doorward.toml") && error.contains("nonsense"), "{error}");
             let (_, expected) = error.split_once("expected one of").or(error.split_once("expected")).unwrap();
-            let names = expected.split('`').skip(1).step_by(2).filter(|name| !["log", "verify", "admin"].contains(name));
+            let names = expected.split('`').skip(1).step_by(2).filter(|name| !["log", "verify", "admin", "advise"].contains(name));
             read_keys.extend(names.map(|name| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }));
         }
         assert_eq!(read_keys, KEYS.map(|row| row.key));
@@ -287,6 +291,9 @@ mod tests {
             ("verify.spin_us", "1001"),
             ("admin.group", "\"\""),
             ("admin.full_users", "[\"a b\"]"),
+            ("advise.idle_after", "\"1h\""),
+            ("advise.rotate_after", "\"x\""),
+            ("advise.expiring_within", "\"0s\""),
         ] {
             let row = KEYS.iter().find(|row| row.key == key).unwrap();
             let error = read(&line(row, value)).unwrap_err().to_string();

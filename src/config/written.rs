@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{AdminSocket, Config, ConfigError, Log, LogFormat, VerifySocket};
-use crate::key::{Span, check_prefix};
+use crate::advise;
+use crate::key::{Span, check_prefix, limits};
 
 /// Bytes of the longest `run_dir`: the kernel takes 107 for the path of a socket, and `/verify.sock` stands behind it.
 const RUN_DIR_BYTES: usize = 107 - "/verify.sock".len();
@@ -16,6 +17,9 @@ const CONNECTIONS: i64 = 16_384;
 
 /// The longest that a thread may look for a request without sleeping, in microseconds.
 const SPIN_US: i64 = 1_000;
+
+/// Ages of keys and secrets: a day, and the longest span there is.
+const LONG_MS: (i64, i64) = (86_400_000, limits::SPAN_MS);
 
 /// The file as it is written.
 #[derive(Default, Deserialize)]
@@ -33,6 +37,7 @@ pub(super) struct Written {
     pub(super) log: WrittenLog,
     pub(super) verify: WrittenVerify,
     pub(super) admin: WrittenAdmin,
+    pub(super) advise: WrittenAdvise,
 }
 
 #[derive(Default, Deserialize)]
@@ -62,6 +67,14 @@ pub(super) struct WrittenAdmin {
     read_groups: Vec<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenAdvise {
+    idle_after: Option<String>,
+    rotate_after: Option<String>,
+    expiring_within: Option<String>,
+}
+
 impl Written {
     pub(super) fn resolve(self, check: &Check, credentials: Option<&Path>) -> Result<Config, ConfigError> {
         let credential = |name| credentials.map(|directory| directory.join(name)).filter(|file| file.is_file());
@@ -89,6 +102,7 @@ impl Written {
             log: self.log.resolve(check)?,
             verify: self.verify.resolve(check)?,
             admin: self.admin.resolve(check)?,
+            advise: self.advise.resolve(check)?,
         })
     }
 }
@@ -139,6 +153,16 @@ impl WrittenAdmin {
             full_groups: names("admin.full_groups", self.full_groups)?,
             read_users: names("admin.read_users", self.read_users)?,
             read_groups: names("admin.read_groups", self.read_groups)?,
+        })
+    }
+}
+
+impl WrittenAdvise {
+    fn resolve(self, check: &Check) -> Result<advise::Limits, ConfigError> {
+        Ok(advise::Limits {
+            idle_after: check.span("advise.idle_after", self.idle_after, "30d", LONG_MS)?,
+            rotate_after: check.span("advise.rotate_after", self.rotate_after, "365d", LONG_MS)?,
+            expiring_within: check.span("advise.expiring_within", self.expiring_within, "30d", LONG_MS)?,
         })
     }
 }

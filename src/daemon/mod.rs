@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use crate::admin::{self, Access, AdminState};
+use crate::admin::{self, Access, AdminState, Judgement};
 use crate::catalog::{Catalog, CatalogError, CatalogOptions};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -167,6 +167,7 @@ struct Running {
     verify_socket: VerifySocket,
     admin: AdminThread,
     access: Arc<RwLock<Access>>,
+    judgement: Arc<RwLock<Judgement>>,
     troubles: Troubles,
 }
 
@@ -211,12 +212,14 @@ impl Running {
         let limits = Limits { max_connections: config.verify.max_connections, spin: config.verify.spin };
         let verify_socket = VerifySocket::start(listener, Arc::clone(&door), Arc::clone(&clock), limits)
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;
+        let judgement = Arc::new(RwLock::new(judgement(config)));
         let troubles = Troubles::default();
         let state = AdminState {
             catalog: Arc::clone(&catalog),
             door: Arc::clone(&door),
             clock: Arc::clone(&clock),
             access: Arc::clone(&access),
+            judgement: Arc::clone(&judgement),
             verify_status: status::verify(&verify_socket, &door, &flush),
             flush_status: status::flush(&flush),
             troubles: troubles.reader(),
@@ -224,7 +227,7 @@ impl Running {
         };
         let admin = AdminThread::start(run.bind(ADMIN_SOCKET, config.admin.mode, admin_group)?, state)
             .map_err(|error| ServeError::System("the admin socket's thread", error))?;
-        Ok(Running { data, run, door, catalog, flush, verify_socket, admin, access, troubles })
+        Ok(Running { data, run, door, catalog, flush, verify_socket, admin, access, judgement, troubles })
     }
 
     fn summary(&self) -> String {
@@ -244,6 +247,11 @@ impl Running {
         }
         drop((run, data));
     }
+}
+
+/// By which limits usage is judged.
+fn judgement(config: &Config) -> Judgement {
+    Judgement { advise: config.advise }
 }
 
 /// The counters, with what a killed daemon left in them.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tracing::{error, info, warn};
 
-use super::{Running, ServeOptions, identity};
-use crate::admin::Access;
+use super::{Running, ServeOptions, identity, judgement};
+use crate::admin::{Access, Judgement};
 use crate::config::Config;
 use crate::verify::Door;
 
@@ -16,6 +16,7 @@ pub(super) struct Reload {
     config: Config,
     door: Arc<Door>,
     access: Arc<RwLock<Access>>,
+    judgement: Arc<RwLock<Judgement>>,
     troubles: Troubles,
 }
 
@@ -33,8 +34,8 @@ impl Troubles {
 
 impl Reload {
     pub(super) fn new(options: ServeOptions, config: Config, running: &Running) -> Reload {
-        let (access, troubles) = (running.access.clone(), running.troubles.clone());
-        Reload { options, config, door: Arc::clone(&running.door), access, troubles }
+        let (access, judgement, troubles) = (running.access.clone(), running.judgement.clone(), running.troubles.clone());
+        Reload { options, config, door: Arc::clone(&running.door), access, judgement, troubles }
     }
 
     /// Reads everything anew. Each part that is valid takes effect; one that is not keeps its old state.
@@ -67,6 +68,7 @@ impl Reload {
             self.door.geo.unload();
         }
         *self.access.write() = access;
+        *self.judgement.write() = judgement(&config);
         self.door.index.set_strict(config.strict);
         self.config = config;
         Ok(())

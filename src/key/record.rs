@@ -222,6 +222,12 @@ impl Key {
         self.secrets.last()
     }
 
+    /// The key as an argument of a command: `account/name`, or the id where that would read as a flag.
+    pub fn argument(&self) -> String {
+        let label = format!("{}/{}", self.settings.account, self.settings.name);
+        if label.starts_with('-') { self.id.to_string() } else { label }
+    }
+
     /// Where the key stands at `now`.
     pub fn state(&self, now: Instant) -> State {
         let settings = &self.settings;

@@ -8,6 +8,11 @@ use std::process::Command;
 use crate::daemon::{COMMAND, Daemon, testdata};
 
 #[test]
+fn audit_keys() {
+    follow("audit-keys.md");
+}
+
+#[test]
 fn change_a_key() {
     follow("change-a-key.md");
 }

@@ -55,6 +55,7 @@ fn state(directory: &std::path::Path) -> AdminState {
     AdminState {
         catalog: Arc::new(catalog),
         door: Arc::new(door),
+        judgement: Arc::default(),
         started_at: clock.now(),
         clock,
         access: Arc::new(parking_lot::RwLock::new(Access { own_uid: rustix::process::getuid().as_raw(), ..Access::default() })),

@@ -1,11 +1,13 @@
 //! The documents that the admin API takes and gives. The command reads the same types, so the two cannot drift apart.
 
+mod advise;
 mod catalog;
 mod keys;
 mod status;
 mod transfer;
 mod usage;
 
+pub use advise::{AdviceList, AdviceView};
 pub use catalog::{FieldChangeView, FunctionBody, FunctionList, FunctionView, HistoryPage, HistoryView, RestrictBody};
 pub use keys::{
     BulkAction, BulkBody, BulkView, CheckView, CopyBody, CreateBody, ExplainBody, ExplainView, IdentifyBody, IdentifyView, KeyPage,

@@ -110,6 +110,8 @@ pub(crate) enum Verb {
     Usage(traffic::Usage),
     /// Keys that expire soon
     Expiring(keys::Expiring),
+    /// What could be tightened: rights that were never used, keys that want a look
+    Advise(traffic::Advise),
     /// The latest denials, with their reasons
     Denials(traffic::Denials),
     /// The catalog of functions

@@ -2,7 +2,8 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use super::key_argument;
+use super::{Actor, key_argument};
+use crate::advise::Kind;
 use crate::key::{KeyRef, Span, When};
 
 /// `usage`
@@ -33,6 +34,42 @@ pub(crate) struct Usage {
 }
 
 const DIMENSIONS: [&str; 8] = ["function", "verdict", "secret", "country", "minute", "hour", "day", "key"];
+
+/// `advise`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  doorward advise                                        every key
+  doorward advise acme/web
+  doorward advise --only unused_grant,wide_grant --min-history 90d
+  doorward advise --account acme --apply                 shows the changes, asks, makes them
+
+Advice with a 'doorward edit --remove-...' or '--add-...' is what --apply applies; the rest is for a person to decide.
+Nothing is suggested that would refuse what was answered 'ok' in the usage that is kept.")]
+pub(crate) struct Advise {
+    /// For this key: its id, or account/name [default: every key]
+    #[arg(value_parser = key_argument)]
+    pub(crate) key: Option<KeyRef>,
+    /// For the keys of this account
+    #[arg(long, conflicts_with = "key")]
+    pub(crate) account: Option<String>,
+    /// Only these kinds of advice; may be repeated
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)))]
+    pub(crate) only: Vec<String>,
+    /// Only advice that looked at so long a time or longer
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) min_history: Option<Span>,
+    /// At most so many pieces of advice [default: 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: Option<u32>,
+    /// Makes the changes, each key in one, after a confirmation
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Makes them without asking
+    #[arg(long, requires = "apply")]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+}
 
 /// `denials`
 #[derive(Debug, Clone, Args)]
