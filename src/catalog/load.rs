@@ -1,9 +1,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::ledger::Census;
 use super::pepper::PepperNeeds;
 use super::{CatalogError, Counts};
 use crate::index::Index;
-use crate::key::{Instant, Key};
+use crate::key::{Instant, Key, PepperId};
 use crate::store::{KeyRange, Keys, Store};
 
 /// Threads beyond which publishing, one at a time, is what takes the time.
@@ -13,10 +14,16 @@ const MOST_THREADS: usize = 4;
 const PUBLISHED_AT_ONCE: usize = 256;
 
 /// What the keys of the store amount to.
-#[derive(Default)]
 pub(super) struct Loaded {
     pub(super) counts: Counts,
+    pub(super) census: Census,
     pub(super) needs: PepperNeeds,
+}
+
+impl Loaded {
+    fn new(pepper: PepperId, now: Instant) -> Loaded {
+        Loaded { counts: Counts::default(), census: Census::new(pepper, now), needs: PepperNeeds::default() }
+    }
 }
 
 /// Ranges of keys, of which each thread takes the next that nobody has taken.
@@ -27,16 +34,17 @@ struct Ranges<'s> {
 }
 
 /// Publishes every key of the store to the index: each thread reads, decodes and publishes a range at a time. The functions were published before.
-pub(super) fn load(store: &Store, index: &Index, now: Instant) -> Result<Loaded, CatalogError> {
+pub(super) fn load(store: &Store, index: &Index, pepper: PepperId, now: Instant) -> Result<Loaded, CatalogError> {
     index.reserve(store.about_keys());
     let ranges = Ranges { store, ranges: store.key_ranges()?, taken: AtomicUsize::new(0) };
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS)).min(ranges.ranges.len());
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| ranges.publish(index, now))).collect();
-        let mut loaded = Loaded::default();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| ranges.publish(index, pepper, now))).collect();
+        let mut loaded = Loaded::new(pepper, now);
         for worker in workers {
             let part = worker.join().map_err(|_| CatalogError::Panicked)??;
             loaded.counts.join(&part.counts);
+            loaded.census.join(part.census);
             loaded.needs.join(part.needs);
         }
         Ok(loaded)
@@ -45,8 +53,8 @@ pub(super) fn load(store: &Store, index: &Index, now: Instant) -> Result<Loaded,
 
 impl Ranges<'_> {
     /// Publishes ranges until none is left, or another thread has failed.
-    fn publish(&self, index: &Index, now: Instant) -> Result<Loaded, CatalogError> {
-        let mut loaded = Loaded::default();
+    fn publish(&self, index: &Index, pepper: PepperId, now: Instant) -> Result<Loaded, CatalogError> {
+        let mut loaded = Loaded::new(pepper, now);
         while let Some(range) = self.ranges.get(self.taken.fetch_add(1, Ordering::Relaxed)) {
             let mut keys = self.store.keys_in(range);
             loop {
@@ -69,6 +77,7 @@ fn publish(keys: &mut Keys, index: &Index, now: Instant, loaded: &mut Loaded) ->
     index.publish_all(&keys).map_err(|(key, holder)| CatalogError::SharedToken { key, holder: holder.0 })?;
     for key in &keys {
         loaded.counts.add(key);
+        loaded.census.add(key);
         loaded.needs.add(key, now);
     }
     Ok(keys.len())

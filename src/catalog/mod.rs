@@ -9,6 +9,7 @@ mod difference;
 mod draft;
 mod error;
 mod import;
+mod ledger;
 mod load;
 mod patch;
 mod pepper;
@@ -32,17 +33,19 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use chain::{ChainReport, verify_chain};
 pub use error::{ChangeError, ChangeFault};
+pub use ledger::Standings;
 
 use chain::ChainKey;
 use change::{Change, ImportTurn, ImportedKey, Reply, Request};
 use draft::{Draft, DraftFunction};
+use ledger::Ledger;
 use prepare::Preparer;
 use registry::Registry;
 use writer::{Job, Shared, Writer};
 
 use crate::digest::Peppers;
 use crate::index::Index;
-use crate::key::history::Actor;
+use crate::key::history::{Action, Actor};
 use crate::key::{Function, Instant, Key, KeyId, PepperId, Span, TokenError, check_prefix};
 use crate::store::{Head, Store, StoreError};
 
@@ -174,13 +177,15 @@ impl Catalog {
         index.publish_functions(&registered);
         let now: Arc<dyn Fn() -> Instant + Send + Sync> = Arc::new(now);
         let started_at = now();
-        let mut loaded = load::load(&store, &index, started_at)?;
+        let mut loaded = load::load(&store, &index, peppers.current.id(), started_at)?;
         loaded.counts.count_functions(&registered);
         let marks = pepper::settle(&store, &peppers, marks, &loaded.needs)?;
         writer::forget_old_requests(&store, started_at);
         let shared = Arc::new(Shared {
             options: Mutex::new(Arc::new(options)),
             counts: Mutex::new(loaded.counts),
+            ledger: Mutex::new(Ledger::from(loaded.census)),
+            changes: std::array::from_fn(|_| AtomicU64::new(0)),
             refusing: Mutex::new(None),
             sequence: AtomicU64::new(head.sequence),
         });
@@ -246,6 +251,16 @@ impl Catalog {
     /// How many keys and functions there are.
     pub fn counts(&self) -> Counts {
         *self.shared.counts.lock()
+    }
+
+    /// How many keys stand where at this moment, and how many will expire within each of these spans.
+    pub fn standings(&self, within: &[Span]) -> Standings {
+        self.shared.ledger.lock().standings((self.now)(), within)
+    }
+
+    /// Changes that became durable since the start, by action, in the order of [`Action::ALL`]. A change of many keys is one for each.
+    pub fn changes(&self) -> [u64; Action::ALL.len()] {
+        self.shared.changes.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// The last change's place in the history.

@@ -8,11 +8,13 @@ use super::chain::ChainKey;
 use super::change::{Change, Reply, Request};
 use super::draft::{Draft, DraftKey};
 use super::error::ChangeError;
+use super::ledger::Ledger;
 use super::registry::Registry;
 use super::step::{self, Ground};
 use super::{CatalogOptions, Counts};
 use crate::digest::Peppers;
 use crate::index::Index;
+use crate::key::history::Action;
 use crate::key::limits;
 use crate::key::{Instant, Key};
 use crate::store::{Head, Store, StoreError, encode_entry};
@@ -38,6 +40,9 @@ pub(super) struct Job {
 pub(super) struct Shared {
     pub(super) options: Mutex<Arc<CatalogOptions>>,
     pub(super) counts: Mutex<Counts>,
+    pub(super) ledger: Mutex<Ledger>,
+    /// Durable ones, by action.
+    pub(super) changes: [AtomicU64; Action::ALL.len()],
     pub(super) refusing: Mutex<Option<String>>,
     pub(super) sequence: AtomicU64,
 }
@@ -165,9 +170,9 @@ impl Writer {
                 part.iter().for_each(|drafted| self.show(&drafted.now));
             }
         }
-        let mut counts = self.shared.counts.lock();
-        for drafted in draft.keys.values() {
-            counts.replace(drafted.stored.as_ref(), &drafted.now);
+        self.shared.count(draft.keys.values().map(|drafted| (drafted.stored.as_ref(), &*drafted.now)));
+        for entry in &draft.entries {
+            self.shared.changes[entry.action as usize].fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -197,7 +202,7 @@ impl Writer {
         for (id, drafted) in &step.keys {
             let before = self.emergency.keys.get(id).map(|known| &*known.now);
             self.show(&drafted.now);
-            self.shared.counts.lock().replace(before.or(drafted.stored.as_ref()), &drafted.now);
+            self.shared.count([(before.or(drafted.stored.as_ref()), &*drafted.now)]);
         }
         step.entries.clear();
         self.emergency.absorb(step);
@@ -214,6 +219,17 @@ impl Writer {
         if now.since(self.swept_at).0 >= SWEEP_MS {
             self.swept_at = now;
             forget_old_requests(&self.store, now);
+        }
+    }
+}
+
+impl Shared {
+    /// Counts keys as they now are, and no more as they were.
+    fn count<'k>(&self, keys: impl IntoIterator<Item = (Option<&'k Key>, &'k Key)>) {
+        let (mut counts, mut ledger) = (self.counts.lock(), self.ledger.lock());
+        for (before, after) in keys {
+            counts.replace(before, after);
+            ledger.replace(before, after);
         }
     }
 }

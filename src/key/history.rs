@@ -76,6 +76,52 @@ pub enum Action {
     FunctionRemove,
 }
 
+impl Action {
+    /// Every action, in the order of their numbers.
+    pub const ALL: [Action; 17] = [
+        Action::Create,
+        Action::Edit,
+        Action::Enable,
+        Action::Disable,
+        Action::Copy,
+        Action::Rotate,
+        Action::RotateExtend,
+        Action::RotateFinish,
+        Action::RotateCancel,
+        Action::Revoke,
+        Action::Delete,
+        Action::Undelete,
+        Action::Import,
+        Action::FunctionAdd,
+        Action::FunctionRestrict,
+        Action::FunctionUnrestrict,
+        Action::FunctionRemove,
+    ];
+
+    /// The name as every interface writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Edit => "edit",
+            Action::Enable => "enable",
+            Action::Disable => "disable",
+            Action::Copy => "copy",
+            Action::Rotate => "rotate",
+            Action::RotateExtend => "rotate_extend",
+            Action::RotateFinish => "rotate_finish",
+            Action::RotateCancel => "rotate_cancel",
+            Action::Revoke => "revoke",
+            Action::Delete => "delete",
+            Action::Undelete => "undelete",
+            Action::Import => "import",
+            Action::FunctionAdd => "function_add",
+            Action::FunctionRestrict => "function_restrict",
+            Action::FunctionUnrestrict => "function_unrestrict",
+            Action::FunctionRemove => "function_remove",
+        }
+    }
+}
+
 /// What was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Subject {
@@ -94,4 +140,17 @@ pub struct FieldChange {
     pub before: Option<String>,
     /// Its value after.
     pub after: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_stands_at_its_number_under_its_name() {
+        for (number, action) in Action::ALL.into_iter().enumerate() {
+            assert_eq!(action as usize, number);
+            assert_eq!(serde_json::to_value(action).unwrap(), action.as_str());
+        }
+    }
 }

@@ -124,6 +124,23 @@ pub enum State {
     Active,
 }
 
+impl State {
+    /// Every state, in the order in which they are looked for.
+    pub const ALL: [State; 6] = [State::Deleted, State::Revoked, State::Disabled, State::NotYetValid, State::Expired, State::Active];
+
+    /// The name as every interface writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Deleted => "deleted",
+            State::Revoked => "revoked",
+            State::Disabled => "disabled",
+            State::NotYetValid => "not_yet_valid",
+            State::Expired => "expired",
+            State::Active => "active",
+        }
+    }
+}
+
 /// A setting that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SettingsError {
