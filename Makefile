@@ -26,13 +26,14 @@ build: tools ## Build the daemon and command: $CARGO_TARGET_DIR/release/doorward
 demo: build ## Watch the daemon verify real web traffic: keys of several accounts, a rotation and a revocation while it runs.
 	@tests/demo.sh $(DOORWARD)
 
-test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the gate, the build without the store, the fuzz targets, scripts, unit file.
+test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the gate, the build without the store, the fuzz targets, scripts, unit file, alert rules.
 	cargo test --release --locked
 	@$(MAKE) --no-print-directory gate
 	cargo check --release --locked --lib --no-default-features
 	cd fuzz && cargo check --release --locked
-	bash -n .ci/run .ci/tools.sh .ci/check-unit.sh tests/demo.sh
+	bash -n .ci/run .ci/tools.sh .ci/check-unit.sh .ci/check-rules.sh tests/demo.sh
 	.ci/check-unit.sh $(DOORWARD)
+	.ci/check-rules.sh
 
 lint: tools ## Only the format and the lints.
 	@.ci/tools.sh rustfmt clippy

@@ -60,6 +60,8 @@ pub struct Status {
     pub last_us: u64,
     /// Rows written by it.
     pub last_rows: u64,
+    /// Rows written since the start.
+    pub rows_written: u64,
     /// How long ago the oldest verify may have been counted that is not in the store, in milliseconds.
     pub lag_ms: u64,
     /// Rows of the counters that are not being written yet.
@@ -280,6 +282,7 @@ impl Worker {
     fn tell(&self, refusal: Option<&StoreError>, rows: usize, took: Duration, through: Option<Instant>) {
         let mut status = self.shared.status.lock();
         status.through = through;
+        status.rows_written += rows as u64;
         let Some(refusal) = refusal else {
             if status.failing.take().is_some() {
                 info!("usage is written to the store again");

@@ -11,9 +11,11 @@ mod body;
 mod catalog;
 mod evidence;
 mod export;
+mod health;
 mod import;
 mod keys;
 mod list;
+mod metrics;
 mod problem;
 mod routes;
 mod server;
@@ -37,6 +39,7 @@ use crate::verify::Door;
 
 pub use access::{Access, Authority, Peer};
 pub use body::{BODY_BYTES, ON_BEHALF_OF};
+pub use metrics::Latency;
 pub use problem::{TYPE_PREFIX, Word};
 pub use routes::openapi;
 pub use server::serve;
@@ -65,6 +68,8 @@ pub struct AdminState {
     pub started_at: Instant,
     /// Figures of the verify socket.
     pub verify_status: Arc<dyn Fn() -> VerifyStatus + Send + Sync>,
+    /// How long the verify socket took to serve.
+    pub latency: Arc<dyn Fn() -> Latency + Send + Sync>,
     /// Figures of the flush.
     pub flush_status: Arc<dyn Fn() -> FlushStatus + Send + Sync>,
     /// What else the daemon knows to be wrong, a sentence each, such as a configuration that could not be reloaded.

@@ -1,5 +1,6 @@
 //! Errors as RFC 9457 has them: a stable word for scripts, a sentence for people.
 
+use axum::Extension;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tracing::error;
@@ -97,16 +98,16 @@ impl Word {
     }
 }
 
-/// A request that failed, on its way to become an answer. (Boxed: the good way stays small.)
+/// A request that failed, on its way to become an answer, which carries the word for whoever counts. (Boxed: the good way stays small.)
 #[derive(Debug)]
-pub(super) struct Failure(Box<Problem>);
+pub(super) struct Failure(Word, Box<Problem>);
 
 impl Failure {
     /// A failure with what it is this time and what to do about it. Words of `detail` that read as a token are blanked.
     pub(super) fn new(word: Word, detail: impl Into<String>) -> Failure {
         let (kind, status, title) = word.describe();
         let detail = without_tokens(&detail.into()).into_owned();
-        Failure(Box::new(Problem {
+        let problem = Problem {
             kind: format!("{TYPE_PREFIX}{kind}"),
             title: title.to_owned(),
             status,
@@ -114,7 +115,8 @@ impl Failure {
             field: None,
             line: None,
             import: None,
-        }))
+        };
+        Failure(word, Box::new(problem))
     }
 
     /// A field with a wrong value.
@@ -124,26 +126,26 @@ impl Failure {
 
     /// Names the field that is wrong.
     pub(super) fn with_field(mut self, field: &str) -> Failure {
-        self.0.field = Some(without_tokens(field).into_owned());
+        self.1.field = Some(without_tokens(field).into_owned());
         self
     }
 
     /// Names the line of an import that is wrong, counted from 1.
     pub(super) fn with_line(mut self, line: u64) -> Failure {
-        self.0.line = Some(line);
+        self.1.line = Some(line);
         self
     }
 
     /// Tells what an import had done before.
     pub(super) fn with_import(mut self, done: ImportView) -> Failure {
-        self.0.import = Some(done);
+        self.1.import = Some(done);
         self
     }
 
     /// The document, for tests to look at.
     #[cfg(test)]
     pub(super) fn problem(&self) -> &Problem {
-        &self.0
+        &self.1
     }
 }
 
@@ -190,10 +192,10 @@ impl From<StoreError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let status = StatusCode::from_u16(self.1.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.1).unwrap_or_default();
         let kind = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+        (status, [(header::CONTENT_TYPE, kind)], Extension(self.0), body).into_response()
     }
 }
 

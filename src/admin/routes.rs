@@ -17,7 +17,7 @@ use super::access::{Authority, Peer};
 use super::problem::{Failure, Word};
 use super::server::Shared;
 use super::wire::Problem;
-use super::{advise, catalog, export, import, keys, list, status, trace, usage};
+use super::{advise, catalog, export, import, keys, list, metrics, status, trace, usage};
 
 /// The path of the document itself.
 const DOCUMENT: &str = "/v1/openapi.json";
@@ -55,6 +55,7 @@ fn documented() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(trace::explain))
         .routes(routes!(import::import))
         .routes(routes!(export::export))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(self_description))
 }
 
@@ -171,7 +172,7 @@ mod tests {
     use serde_json::Value;
 
     /// The table of routes that the interface promises.
-    const PROMISED: [(&str, &str); 29] = [
+    const PROMISED: [(&str, &str); 30] = [
         ("get", "/v1/status"),
         ("get", "/v1/keys"),
         ("post", "/v1/keys"),
@@ -200,6 +201,7 @@ mod tests {
         ("post", "/v1/explain"),
         ("post", "/v1/import"),
         ("get", "/v1/export"),
+        ("get", "/metrics"),
         ("get", "/v1/openapi.json"),
     ];
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use tracing::{debug, error, warn};
 
 use super::AdminState;
 use super::access::{Authority, Peer};
+use super::metrics;
 use super::problem::{Failure, Word};
 use super::routes;
 use super::wire::AdminStatus;
@@ -44,7 +46,11 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
+    crowded: AtomicU64,
     forbidden: AtomicU64,
+    ok: AtomicU64,
+    /// Requests that failed, in the order of [`Word::ALL`].
+    failed: [AtomicU64; Word::ALL.len()],
 }
 
 impl Counters {
@@ -54,6 +60,22 @@ impl Counters {
             max_connections: CONNECTIONS as u64,
             forbidden: self.forbidden.load(Ordering::Relaxed),
         }
+    }
+
+    /// Connections that were closed at once, because there were too many.
+    pub(super) fn crowded(&self) -> u64 {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Requests by how they ended: `ok`, or the word of the problem.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let failed = Word::ALL.into_iter().zip(&self.failed).map(|(word, count)| (word.describe().0, count));
+        std::iter::once(("ok", &self.ok)).chain(failed).map(|(outcome, count)| (outcome, count.load(Ordering::Relaxed)))
+    }
+
+    fn answered(&self, response: &Response) {
+        let count = response.extensions().get::<Word>().map_or(&self.ok, |word| &self.failed[*word as usize]);
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts and logs a refusal.
@@ -69,15 +91,21 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
 }
 
-/// Serves the admin socket until `shutdown` is done, then lets begun requests end, for at most five seconds.
-/// Runs in a tokio runtime with io and time enabled.
+/// Serves the admin socket until `shutdown` is done, then lets begun requests end, for at most five seconds. Beside it, `/metrics` over TCP,
+/// if there is a listener for it. Runs in a tokio runtime with io and time enabled.
 ///
 /// # Errors
-/// The listener cannot be watched by the runtime.
-pub async fn serve(listener: StdUnixListener, state: AdminState, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+/// A listener cannot be watched by the runtime.
+pub async fn serve(
+    listener: StdUnixListener,
+    metrics_listener: Option<StdTcpListener>,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let shared = Arc::new(Shared { state, counters: Counters::default() });
+    let metrics = metrics_listener.map(|listener| tokio::spawn(metrics::listen(listener, Arc::clone(&shared))));
     let known = Gate { router: routes::router(Arc::clone(&shared)), shared, places: Arc::new(Semaphore::new(CONNECTIONS)) };
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     let (stop, stopping) = watch::channel(false);
@@ -97,6 +125,7 @@ pub async fn serve(listener: StdUnixListener, state: AdminState, shutdown: impl 
         }
     }
     drop(listener);
+    metrics.inspect(|metrics| metrics.abort());
     drop(stopping);
     // Nobody listens when no connection is open.
     let _ = stop.send(true);
@@ -122,6 +151,7 @@ fn admit(stream: UnixStream, gate: &Gate, strangers: &Arc<Semaphore>, stopping: 
     let authority = gate.shared.state.access.read().authority(&peer);
     let places = if authority == Authority::None { strangers } else { &gate.places };
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        gate.shared.counters.crowded.fetch_add(1, Ordering::Relaxed);
         return warn!(uid = peer.uid, "admin socket: too many connections, this one is closed");
     };
     gate.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +181,12 @@ impl Visit {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(Arc::clone(&self.peer));
             let router = self.router.clone();
-            async move { Ok::<Response, std::convert::Infallible>(answer(router, request).await) }
+            let shared = Arc::clone(&self.shared);
+            async move {
+                let response = answer(router, request).await;
+                shared.counters.answered(&response);
+                Ok::<Response, std::convert::Infallible>(response)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

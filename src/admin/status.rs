@@ -3,6 +3,7 @@
 use axum::Json;
 
 use super::ask::Ask;
+use super::health::troubles;
 use super::problem::Failure;
 use super::routes::ReadProblems;
 use super::wire::{CountryDbStatus, FunctionCounts, KeyCounts, StatusView, StoreStatus};
@@ -28,20 +29,7 @@ pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
         loaded_at: database.loaded_at,
         ranges: database.ranges as u64,
     });
-    let mut problems = (state.troubles)();
-    problems.extend(refusing_changes.as_ref().map(|reason| format!("changes are refused until a restart: {reason}")));
-    problems.extend(state.clock.warning());
-    if background_errors > 0 {
-        problems.push(format!(
-            "RocksDB met with {background_errors} errors in the background: look at the disk and at LOG in the store's directory"
-        ));
-    }
-    problems.extend(
-        flush.failing.as_ref().map(|reason| format!("the last flush of usage failed, its counts are kept and written later: {reason}")),
-    );
-    if flush.lost > 0 {
-        problems.push(format!("{} verifies found no room in the counters and were not counted", flush.lost));
-    }
+    let problems: Vec<String> = troubles(state, &flush, background_errors).into_iter().map(|trouble| trouble.sentence).collect();
     Ok(Json(StatusView {
         health: if problems.is_empty() { "ok" } else { "degraded" }.to_owned(),
         problems,

@@ -1,5 +1,5 @@
 /// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
-pub const KEYS: [Row; 24] = [
+pub const KEYS: [Row; 26] = [
     row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
     row(
         "run_dir",
@@ -60,6 +60,14 @@ pub const KEYS: [Row; 24] = [
     row("advise.idle_after", "\"30d\"", "\"90d\"", true, "`advise` calls a key idle that was not used for so long, at least `1d`."),
     row("advise.rotate_after", "\"365d\"", "\"90d\"", true, "`advise` tells of a secret in use that is so old, at least `1d`."),
     row("advise.expiring_within", "\"30d\"", "\"7d\"", true, "`advise` tells of a key that expires so soon, at least `1d`."),
+    row(
+        "metrics.listen",
+        "none",
+        "\"127.0.0.1:9464\"",
+        false,
+        "Address and port where `/metrics` is served over TCP, too, to whoever reaches it: see [monitoring](monitoring.md). A loopback address.",
+    ),
+    row("metrics.beyond_loopback", "false", "true", false, "Whether `metrics.listen` may be any address."),
 ];
 
 /// A key of the configuration file.

@@ -6,6 +6,7 @@ mod written;
 use std::env;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub admin: AdminSocket,
     /// From which age on `advise` tells something.
     pub advise: advise::Limits,
+    /// `/metrics` over TCP.
+    pub metrics: Metrics,
 }
 
 /// What is logged, and how.
@@ -96,6 +99,15 @@ pub struct AdminSocket {
     pub read_users: Vec<String>,
     /// Groups whose members may read.
     pub read_groups: Vec<String>,
+}
+
+/// `/metrics` over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where, if anywhere.
+    pub listen: Option<SocketAddr>,
+    /// Whether that may be another address than a loopback one.
+    pub beyond_loopback: bool,
 }
 
 /// A configuration that is refused. The message names the file, and the key, its value and what is allowed, or the line.
@@ -189,6 +201,8 @@ impl Config {
             ("verify.spin_us", self.verify.spin != new.verify.spin),
             ("admin.mode", self.admin.mode != new.admin.mode),
             ("admin.group", self.admin.group != new.admin.group),
+            ("metrics.listen", self.metrics.listen != new.metrics.listen),
+            ("metrics.beyond_loopback", self.metrics.beyond_loopback != new.metrics.beyond_loopback),
         ];
         (result, differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect())
     }
@@ -244,12 +258,13 @@ mod tests {
     #[test]
     fn the_table_has_every_key_that_is_read() {
         let mut read_keys = Vec::new();
-        for section in ["", "log", "verify", "admin", "advise"] {
+        for section in ["", "log", "verify", "admin", "advise", "metrics"] {
             let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
             let error = read(&format!("{header}nonsense = 1")).unwrap_err().to_string();
             assert!(error.contains("/etc/doorward/doorward.toml") && error.contains("nonsense"), "{error}");
             let (_, expected) = error.split_once("expected one of").or(error.split_once("expected")).unwrap();
-            let names = expected.split('`').skip(1).step_by(2).filter(|name| !["log", "verify", "admin", "advise"].contains(name));
+            let sections = ["log", "verify", "admin", "advise", "metrics"];
+            let names = expected.split('`').skip(1).step_by(2).filter(|name| !sections.contains(name));
             read_keys.extend(names.map(|name| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }));
         }
         assert_eq!(read_keys, KEYS.map(|row| row.key));
@@ -294,6 +309,10 @@ mod tests {
             ("advise.idle_after", "\"1h\""),
             ("advise.rotate_after", "\"x\""),
             ("advise.expiring_within", "\"0s\""),
+            ("metrics.listen", "\"9464\""),
+            ("metrics.listen", "\"localhost:9464\""),
+            ("metrics.listen", "\"192.0.2.1:9464\""),
+            ("metrics.listen", "\"0.0.0.0:9464\""),
         ] {
             let row = KEYS.iter().find(|row| row.key == key).unwrap();
             let error = read(&line(row, value)).unwrap_err().to_string();

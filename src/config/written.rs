@@ -1,10 +1,11 @@
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{AdminSocket, Config, ConfigError, Log, LogFormat, VerifySocket};
+use super::{AdminSocket, Config, ConfigError, Log, LogFormat, Metrics, VerifySocket};
 use crate::advise;
 use crate::key::{Span, check_prefix, limits};
 
@@ -38,6 +39,7 @@ pub(super) struct Written {
     pub(super) verify: WrittenVerify,
     pub(super) admin: WrittenAdmin,
     pub(super) advise: WrittenAdvise,
+    pub(super) metrics: WrittenMetrics,
 }
 
 #[derive(Default, Deserialize)]
@@ -75,6 +77,13 @@ pub(super) struct WrittenAdvise {
     expiring_within: Option<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenMetrics {
+    listen: Option<String>,
+    beyond_loopback: bool,
+}
+
 impl Written {
     pub(super) fn resolve(self, check: &Check, credentials: Option<&Path>) -> Result<Config, ConfigError> {
         let credential = |name| credentials.map(|directory| directory.join(name)).filter(|file| file.is_file());
@@ -103,6 +112,7 @@ impl Written {
             verify: self.verify.resolve(check)?,
             admin: self.admin.resolve(check)?,
             advise: self.advise.resolve(check)?,
+            metrics: self.metrics.resolve(check)?,
         })
     }
 }
@@ -164,6 +174,19 @@ impl WrittenAdvise {
             rotate_after: check.span("advise.rotate_after", self.rotate_after, "365d", LONG_MS)?,
             expiring_within: check.span("advise.expiring_within", self.expiring_within, "30d", LONG_MS)?,
         })
+    }
+}
+
+impl WrittenMetrics {
+    fn resolve(self, check: &Check) -> Result<Metrics, ConfigError> {
+        let beyond_loopback = self.beyond_loopback;
+        let address = |text: String| {
+            let address: Option<SocketAddr> = text.parse().ok();
+            let allowed = "a loopback address and a port, such as 127.0.0.1:9464; or any address, with metrics.beyond_loopback";
+            let fits = address.filter(|address| beyond_loopback || address.ip().to_canonical().is_loopback());
+            fits.ok_or_else(|| check.refused("metrics.listen", format!("\"{text}\""), allowed))
+        };
+        Ok(Metrics { listen: self.listen.map(address).transpose()?, beyond_loopback })
     }
 }
 

@@ -9,6 +9,7 @@ mod reload;
 mod status;
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -214,6 +215,7 @@ impl Running {
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;
         let judgement = Arc::new(RwLock::new(judgement(config)));
         let troubles = Troubles::default();
+        let metrics = config.metrics.listen.and_then(|address| listen(address, &troubles));
         let state = AdminState {
             catalog: Arc::clone(&catalog),
             door: Arc::clone(&door),
@@ -221,11 +223,12 @@ impl Running {
             access: Arc::clone(&access),
             judgement: Arc::clone(&judgement),
             verify_status: status::verify(&verify_socket, &door, &flush),
+            latency: status::latency(&verify_socket),
             flush_status: status::flush(&flush),
             troubles: troubles.reader(),
             started_at: clock.now(),
         };
-        let admin = AdminThread::start(run.bind(ADMIN_SOCKET, config.admin.mode, admin_group)?, state)
+        let admin = AdminThread::start(run.bind(ADMIN_SOCKET, config.admin.mode, admin_group)?, metrics, state)
             .map_err(|error| ServeError::System("the admin socket's thread", error))?;
         Ok(Running { data, run, door, catalog, flush, verify_socket, admin, access, judgement, troubles })
     }
@@ -254,6 +257,21 @@ fn judgement(config: &Config) -> Judgement {
     Judgement { advise: config.advise }
 }
 
+/// The listener for `/metrics`. A port that cannot be had is no reason not to verify: it is said, and shown as a problem until the next start.
+fn listen(address: SocketAddr, troubles: &Troubles) -> Option<TcpListener> {
+    match TcpListener::bind(address) {
+        Ok(listener) => {
+            info!(address = %listener.local_addr().unwrap_or(address), "metrics");
+            Some(listener)
+        }
+        Err(error) => {
+            troubles
+                .add_lasting(format!("metrics.listen: {address} cannot be listened on, so /metrics is on the admin socket alone: {error}"));
+            None
+        }
+    }
+}
+
 /// The counters, with what a killed daemon left in them.
 fn counters(store: &Store, run_dir: &Path) -> Result<Usage, ServeError> {
     let owner = Owner { store: store.store_id()?, boot: usage::boot_id() };
@@ -262,12 +280,12 @@ fn counters(store: &Store, run_dir: &Path) -> Result<Usage, ServeError> {
 }
 
 impl AdminThread {
-    fn start(listener: UnixListener, state: AdminState) -> io::Result<AdminThread> {
+    fn start(listener: UnixListener, metrics: Option<TcpListener>, state: AdminState) -> io::Result<AdminThread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let shutdown = async { drop(stopped.await) };
-            if let Err(error) = runtime.block_on(admin::serve(listener, state, shutdown)) {
+            if let Err(error) = runtime.block_on(admin::serve(listener, metrics, state, shutdown)) {
                 error!(%error, "the admin socket ended");
             }
         };

@@ -20,15 +20,32 @@ pub(super) struct Reload {
     troubles: Troubles,
 }
 
-/// What is wrong since the last reload, for `status`.
+/// What is wrong with the configuration, for `status`.
 #[derive(Clone, Default)]
-pub(super) struct Troubles(Arc<Mutex<Vec<String>>>);
+pub(super) struct Troubles(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// Since the start, until the next.
+    lasting: Vec<String>,
+    /// Since the last reload.
+    of_reload: Vec<String>,
+}
 
 impl Troubles {
     /// A way to read them.
     pub(super) fn reader(&self) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
         let Troubles(troubles) = self.clone();
-        Arc::new(move || troubles.lock().clone())
+        Arc::new(move || {
+            let known = troubles.lock();
+            known.lasting.iter().chain(&known.of_reload).cloned().collect()
+        })
+    }
+
+    /// Says and keeps what is wrong until the next start.
+    pub(super) fn add_lasting(&self, trouble: String) {
+        error!("{trouble}");
+        self.0.lock().lasting.push(trouble);
     }
 }
 
@@ -53,7 +70,7 @@ impl Reload {
         if troubles.is_empty() {
             info!("reloaded");
         }
-        *self.troubles.0.lock() = troubles;
+        self.troubles.0.lock().of_reload = troubles;
     }
 
     fn configuration(&mut self) -> Result<(), String> {

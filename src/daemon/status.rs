@@ -1,12 +1,14 @@
 //! The figures that the admin socket shows of rooms that it does not know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::admin::Latency;
 use crate::admin::wire::{FlushStatus, VerifyStatus};
 use crate::flush::Flush;
 use crate::key::Verdict;
 use crate::verify::Door;
-use crate::verify_socket::VerifySocket;
+use crate::verify_socket::{End, Refusal, VerifySocket};
 
 /// A way to the figures of the verify socket.
 pub(super) fn verify(socket: &VerifySocket, door: &Arc<Door>, flush: &Arc<Flush>) -> Arc<dyn Fn() -> VerifyStatus + Send + Sync> {
@@ -19,13 +21,29 @@ pub(super) fn verify(socket: &VerifySocket, door: &Arc<Door>, flush: &Arc<Flush>
             connections: figures.connections,
             max_connections: figures.max_connections,
             accepted: figures.accepted,
-            refused: figures.refused,
+            most_connections: figures.most_connections,
+            refused: figures.refused.iter().sum(),
+            refused_by: by_name(Refusal::ALL.map(Refusal::as_str), figures.refused),
+            ended: by_name(End::ALL.map(End::as_str), figures.ended),
             protocol_errors: figures.protocol_errors,
             verifies: totals.iter().sum(),
             per_second: flush.status().per_second,
             verdicts: verdicts.map(|(verdict, count)| (verdict.to_string(), count)).collect(),
         }
     })
+}
+
+/// A way to how long the verify socket took to serve.
+pub(super) fn latency(socket: &VerifySocket) -> Arc<dyn Fn() -> Latency + Send + Sync> {
+    let figures = socket.figures();
+    Arc::new(move || {
+        let latency = figures().latency;
+        Latency { buckets: latency.buckets, total_seconds: latency.total_seconds }
+    })
+}
+
+fn by_name<const N: usize>(names: [&str; N], counts: [u64; N]) -> BTreeMap<String, u64> {
+    names.into_iter().map(str::to_owned).zip(counts).collect()
 }
 
 /// A way to the figures of the flush.
@@ -41,6 +59,7 @@ pub(super) fn flush(flush: &Arc<Flush>) -> Arc<dyn Fn() -> FlushStatus + Send + 
             lag_ms: status.lag_ms,
             rows: status.rows,
             most_rows: status.most_rows,
+            rows_written: status.rows_written,
             failures: status.failures,
             failing: status.failing,
             folded: status.folded,

@@ -17,6 +17,7 @@ mod guides;
 mod history;
 mod import_export;
 mod limits;
+mod metrics;
 mod read_only;
 mod restart;
 mod revision;

@@ -60,6 +60,7 @@ fn state(directory: &std::path::Path) -> AdminState {
         clock,
         access: Arc::new(parking_lot::RwLock::new(Access { own_uid: rustix::process::getuid().as_raw(), ..Access::default() })),
         verify_status: Arc::new(Default::default),
+        latency: Arc::new(Default::default),
         flush_status: Arc::new(Default::default),
         troubles: Arc::new(Vec::new),
     }
@@ -81,7 +82,7 @@ impl Served {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            runtime.block_on(serve(listener, state, shutdown)).unwrap();
+            runtime.block_on(serve(listener, None, state, shutdown)).unwrap();
         });
         Served { path, stop: Some(stop), thread: Some(thread), _directory: directory }
     }

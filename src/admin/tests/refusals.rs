@@ -111,6 +111,7 @@ fn who_may_look_may_not_change_and_strangers_neither() {
     for (method, path, body, reader) in [
         ("GET", "/v1/keys", "", 200),
         ("GET", "/v1/status", "", 200),
+        ("GET", "/metrics", "", 200),
         ("POST", "/v1/identify", r#"{"token":"x"}"#, 200),
         ("GET", "/v1/export", "", 200),
         ("GET", "/v1/export?digests=true", "", 403),
@@ -128,7 +129,7 @@ fn who_may_look_may_not_change_and_strangers_neither() {
         assert_eq!(status, 403, "{method} {path}");
         assert!(text.contains("urn:doorward:problem:forbidden") && text.contains("4003"), "{text}");
     }
-    assert_eq!(shared.counters.status().forbidden, 2 * 7 + 12);
+    assert_eq!(shared.counters.status().forbidden, 2 * 7 + 13);
     let (_, keys) = ask_as(&router, 0, 0, "GET", "/v1/keys/acme%2Fweb", "");
     assert!(keys.contains("\"revision\":1,") || keys.contains("\"revision\":1}"), "{keys}");
 }

@@ -68,12 +68,21 @@ pub struct FunctionCounts {
 pub struct VerifyStatus {
     /// Open connections.
     pub connections: u64,
+    /// The most that were open at a time.
+    #[serde(default)]
+    pub most_connections: u64,
     /// The most that are allowed.
     pub max_connections: u64,
     /// Connections accepted since the start.
     pub accepted: u64,
-    /// Connections refused since the start, because there were too many.
+    /// Connections refused since the start.
     pub refused: u64,
+    /// The same by reason: `limit`, `descriptors`, `threads`.
+    #[serde(default)]
+    pub refused_by: BTreeMap<String, u64>,
+    /// Connections that ended since the start, by reason.
+    #[serde(default)]
+    pub ended: BTreeMap<String, u64>,
     /// Frames that broke the protocol since the start.
     pub protocol_errors: u64,
     /// Verifies since the start.
@@ -139,6 +148,9 @@ pub struct FlushStatus {
     /// Rows from which functions are folded.
     #[serde(default)]
     pub most_rows: u64,
+    /// Rows written since the start.
+    #[serde(default)]
+    pub rows_written: u64,
     /// Flushes that failed since the start; their counts are kept for the next.
     pub failures: u64,
     /// Why the last one failed, if it did.
