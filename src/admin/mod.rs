@@ -9,6 +9,7 @@ mod advise;
 mod ask;
 mod body;
 mod catalog;
+mod check;
 mod evidence;
 mod export;
 mod health;

@@ -17,7 +17,7 @@ use super::access::{Authority, Peer};
 use super::problem::{Failure, Word};
 use super::server::Shared;
 use super::wire::Problem;
-use super::{advise, catalog, export, import, keys, list, metrics, status, trace, usage};
+use super::{advise, catalog, check, export, import, keys, list, metrics, status, trace, usage};
 
 /// The path of the document itself.
 const DOCUMENT: &str = "/v1/openapi.json";
@@ -44,6 +44,8 @@ fn documented() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(keys::bulk))
         .routes(routes!(catalog::key_history))
         .routes(routes!(catalog::history))
+        .routes(routes!(check::head))
+        .routes(routes!(check::check))
         .routes(routes!(catalog::functions, catalog::add))
         .routes(routes!(catalog::restrict, catalog::remove))
         .routes(routes!(catalog::function_history))
@@ -172,7 +174,7 @@ mod tests {
     use serde_json::Value;
 
     /// The table of routes that the interface promises.
-    const PROMISED: [(&str, &str); 30] = [
+    const PROMISED: &[(&str, &str)] = &[
         ("get", "/v1/status"),
         ("get", "/v1/keys"),
         ("post", "/v1/keys"),
@@ -188,6 +190,8 @@ mod tests {
         ("post", "/v1/keys-bulk"),
         ("get", "/v1/keys/{key}/history"),
         ("get", "/v1/history"),
+        ("get", "/v1/history-head"),
+        ("post", "/v1/check"),
         ("get", "/v1/functions"),
         ("post", "/v1/functions"),
         ("patch", "/v1/functions/{name}"),

@@ -89,6 +89,8 @@ impl Counters {
 pub(super) struct Shared {
     pub(super) state: AdminState,
     pub(super) counters: Counters,
+    /// One place: a check reads the whole store.
+    pub(super) checking: Arc<Semaphore>,
 }
 
 /// Serves the admin socket until `shutdown` is done, then lets begun requests end, for at most five seconds. Beside it, `/metrics` over TCP,
@@ -104,7 +106,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let shared = Arc::new(Shared { state, counters: Counters::default() });
+    let shared = Arc::new(Shared { state, counters: Counters::default(), checking: Arc::new(Semaphore::new(1)) });
     let metrics = metrics_listener.map(|listener| tokio::spawn(metrics::listen(listener, Arc::clone(&shared))));
     let known = Gate { router: routes::router(Arc::clone(&shared)), shared, places: Arc::new(Semaphore::new(CONNECTIONS)) };
     let strangers = Arc::new(Semaphore::new(STRANGERS));

@@ -71,14 +71,15 @@ pub fn verify_chain(store: &Store, peppers: &Peppers, range: RangeInclusive<u64>
     }
     let before = if first == 1 { None } else { store.entry(first - 1)? };
     let mut tail = Head { sequence: first - 1, mac: before.map_or([0; 32], |recorded| recorded.entry.mac) };
-    store.each_entry(first..=last, |recorded| check(&mut report, &keys, &mut tail, &recorded))?;
+    store.each_entry(first..=last, |recorded| check_entry(&mut report, &keys, &mut tail, &recorded))?;
     if *range.end() >= head.sequence && tail != head {
         report.fault(format!("the chain ends at entry {}, not as the head (entry {}) says", tail.sequence, head.sequence));
     }
     Ok(report)
 }
 
-fn check(report: &mut ChainReport, keys: &[ChainKey], tail: &mut Head, recorded: &Recorded) {
+/// Checks the entry behind `tail`, which it then is itself.
+pub(super) fn check_entry(report: &mut ChainReport, keys: &[ChainKey], tail: &mut Head, recorded: &Recorded) {
     let entry = &recorded.entry;
     if entry.sequence != tail.sequence + 1 {
         report.fault(format!("entry {} follows entry {}: what was between is missing", entry.sequence, tail.sequence));

@@ -5,6 +5,7 @@
 
 mod chain;
 pub mod change;
+pub mod check;
 mod difference;
 mod draft;
 mod error;
@@ -47,7 +48,9 @@ use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::history::{Action, Actor};
 use crate::key::{Function, Instant, Key, KeyId, PepperId, Span, TokenError, check_prefix};
-use crate::store::{Head, Store, StoreError};
+use crate::store::{Store, StoreError};
+
+pub use crate::store::Head;
 
 /// Changes that may wait for the writer; whoever comes then waits for room.
 const WAITING_CHANGES: usize = 1024;
@@ -132,6 +135,7 @@ pub enum CatalogError {
 /// The catalog of keys and functions.
 pub struct Catalog {
     store: Store,
+    index: Arc<Index>,
     peppers: Peppers,
     previous_pepper: Option<PepperId>,
     shared: Arc<Shared>,
@@ -191,7 +195,7 @@ impl Catalog {
         });
         let writer = Writer {
             store: store.clone(),
-            index,
+            index: Arc::clone(&index),
             chain: ChainKey::new(&peppers.current),
             peppers: peppers.clone(),
             registry,
@@ -205,6 +209,7 @@ impl Catalog {
         let thread = std::thread::Builder::new().name("catalog".to_owned()).spawn(move || writer.run(waiting));
         Ok(Catalog {
             store,
+            index,
             peppers,
             previous_pepper: marks.previous.as_ref().map(pepper::id_of),
             shared,

@@ -46,15 +46,21 @@ pub(super) fn check(store: &Store, peppers: &Peppers) -> Result<PepperMarks, Cat
 
 /// Refuses when secrets need a pepper that was not given; else makes the store remember, and forget a pepper that none needs.
 pub(super) fn settle(store: &Store, peppers: &Peppers, mut marks: PepperMarks, needs: &PepperNeeds) -> Result<PepperMarks, CatalogError> {
-    let given = [Some(peppers.current.id()), peppers.previous.as_ref().map(|previous| previous.id())];
-    if let Some((&pepper, &secrets)) = needs.0.iter().find(|(pepper, _)| !given.contains(&Some(**pepper))) {
-        return Err(CatalogError::PepperNeeded { pepper, secrets });
-    }
+    all_given(peppers, needs)?;
     marks.previous = marks.previous.filter(|previous| needs.of(id_of(previous)) > 0);
     if store.pepper_marks()? != Some(marks) {
         store.set_pepper_marks(&marks)?;
     }
     Ok(marks)
+}
+
+/// Refuses when secrets need a pepper that was not given.
+pub(super) fn all_given(peppers: &Peppers, needs: &PepperNeeds) -> Result<(), CatalogError> {
+    let given = [Some(peppers.current.id()), peppers.previous.as_ref().map(|previous| previous.id())];
+    match needs.0.iter().find(|(pepper, _)| !given.contains(&Some(**pepper))) {
+        Some((&pepper, &secrets)) => Err(CatalogError::PepperNeeded { pepper, secrets }),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn id_of(fingerprint: &[u8; 32]) -> PepperId {

@@ -150,6 +150,25 @@ impl Admin {
         })
     }
 
+    /// Asks for a document of many lines, and shows each as it comes. Whether the last was whole is for the caller to tell.
+    pub(crate) fn lines(&self, method: Method, path: &str, mut show: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.runtime.block_on(async {
+            let response = self.exchange(method, path, "application/json", Either::Left(Full::default()), None).await?;
+            let mut body = response.into_body();
+            let mut waiting = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.broken(&error))?;
+                let Some(data) = frame.data_ref() else { continue };
+                waiting.extend_from_slice(data);
+                while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = waiting.drain(..=end).collect();
+                    show(&line)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     async fn exchange(
         &self,
         method: Method,

@@ -4,6 +4,7 @@ mod advise;
 mod args;
 mod ask;
 mod bench;
+mod check;
 mod exit;
 mod functions;
 mod history;
@@ -110,6 +111,7 @@ fn dispatch(everywhere: &Everywhere, screen: &Screen, verb: Verb) -> Result<Exit
         Verb::Verify(arguments) => verify::verify(&everywhere.verify(), screen, &arguments),
         Verb::Import(arguments) => transfer::import(&acting(&arguments.actor)?, screen, &arguments),
         Verb::Export(arguments) => transfer::export(&admin()?, screen, &arguments),
+        Verb::Check(arguments) => check::check(admin, screen, &arguments),
         Verb::Bench(arguments) => bench::bench(everywhere, screen, arguments),
         Verb::BenchEcho(arguments) => bench::echo(&arguments),
         Verb::CheckConfig(arguments) => service::check_config(screen, &arguments),
@@ -129,7 +131,7 @@ mod tests {
         command.clone().debug_assert();
         let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let wanted = "serve status create list show edit enable disable copy rotate revoke delete undelete history usage expiring \
-                      advise denials functions country identify explain verify import export bench check-config completions bench-echo man";
+                      advise denials functions country identify explain verify import export check bench check-config completions bench-echo man";
         assert_eq!(verbs, wanted.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -182,6 +184,11 @@ mod tests {
             "import --jsonl",
             "import f --generate --tokens-out o --allow-weak",
             "export --jsonl --digests",
+            "check",
+            "check --config f --pepper-file p --against 7:ab --against f",
+            "check --data-dir d --no-pepper",
+            "check --data-dir d --acknowledge",
+            "check --head",
             "bench",
             "bench --keys 2000 --seconds 0.5 --scenario pinned many --scenario open-loop --rounds 11 --rate 1000 --zipf --country-db f --json",
             "bench --run-dir r --tokens f",
@@ -231,6 +238,10 @@ mod tests {
             "country example.org",
             "serve",
             "serve --config f --data-dir d",
+            "check --config f --data-dir d",
+            "check --acknowledge",
+            "check --no-pepper",
+            "check --head --against x",
             "bench --keys 0",
             "bench --rounds 8",
             "bench --seconds 0",

@@ -32,12 +32,14 @@ fn serve_options(everywhere: &Everywhere, arguments: Serve) -> Result<ServeOptio
 }
 
 /// Which exit code systemd and scripts see when the daemon did not start.
-fn exit_of(error: &ServeError) -> Exit {
+pub(super) fn exit_of(error: &ServeError) -> Exit {
     match error {
         ServeError::Catalog(CatalogError::WrongPepper { .. } | CatalogError::PepperNeeded { .. }) => Exit::Config,
         ServeError::Config(_) | ServeError::Identity { .. } | ServeError::Pepper(_) | ServeError::Geo(_) => Exit::Config,
         ServeError::Directory(_) | ServeError::Counters(_) => Exit::CantCreate,
         ServeError::Store(_) | ServeError::Catalog(_) => Exit::Io,
+        ServeError::NoStore(_) => Exit::NoInput,
+        ServeError::Stopped => Exit::TempFail,
         ServeError::System(..) => Exit::System,
     }
 }

@@ -1,6 +1,6 @@
 //! The two directories, each locked for one daemon, and the sockets in the second.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
+
+use crate::store::make_directory;
 
 /// A directory that no other daemon uses while this lives.
 pub(super) struct Locked {
@@ -36,17 +38,29 @@ impl Locked {
     pub(super) fn open(path: &Path, mode: u32) -> Result<Locked, DirectoryError> {
         let io_error = |error: io::Error| DirectoryError::Io { path: path.to_owned(), error };
         if !path.exists() {
-            DirBuilder::new().recursive(true).create(path).map_err(io_error)?;
-            // Said again, because the umask has taken its part: web servers have to get through the directory of the sockets.
-            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io_error)?;
+            make_directory(path, mode).map_err(io_error)?;
         }
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(|error| DirectoryError::Io { path: lock_path, error })?;
+        Locked::hold(path, lock.map_err(|error| DirectoryError::Io { path: lock_path, error })?)
+    }
+
+    /// Locks a directory that is only looked at, if a daemon ever used it; changes nothing in it.
+    pub(super) fn look(path: &Path) -> Result<Option<Locked>, DirectoryError> {
+        let lock_path = path.join("lock");
+        let lock = match File::open(&lock_path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(DirectoryError::Io { path: lock_path, error }),
+        };
+        Locked::hold(path, lock).map(Some)
+    }
+
+    fn hold(path: &Path, lock: File) -> Result<Locked, DirectoryError> {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Locked { path: path.to_owned(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::InUse(path.to_owned())),
-            Err(error) => Err(io_error(error.into())),
+            Err(error) => Err(DirectoryError::Io { path: path.to_owned(), error: error.into() }),
         }
     }
 

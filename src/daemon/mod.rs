@@ -1,5 +1,6 @@
 //! The composition root: what starts in which order, what a reload changes, and what stops in which order.
 
+pub mod check;
 mod directory;
 mod identity;
 mod log;
@@ -103,6 +104,12 @@ pub enum ServeError {
     /// The country database.
     #[error(transparent)]
     Geo(#[from] GeoError),
+    /// There is no store to look at.
+    #[error("there is no store in {0}: it holds no directory 'db'")]
+    NoStore(PathBuf),
+    /// A check was told to stop.
+    #[error("stopped before the end")]
+    Stopped,
     /// The kernel refuses a thread, a signal handler or a socket.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),

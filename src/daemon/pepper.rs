@@ -56,13 +56,24 @@ const PEPPER_BYTES: usize = 32;
 ///
 /// A file in `credentials`, the service manager's directory, may have any mode: it answers for who can get there.
 pub(super) fn load(file: &Path, previous: Option<&Path>, store: &Path, credentials: Option<&Path>) -> Result<Peppers, PepperError> {
-    let read = |path: &Path| read(path, !credentials.is_some_and(|directory| path.starts_with(directory)));
-    let current = match (file.exists(), store.exists()) {
-        (true, _) => read(file)?,
-        (false, true) => return Err(PepperError::Missing { path: file.to_owned(), store: store.to_owned() }),
-        (false, false) => make(file)?,
-    };
-    Ok(Peppers { current, previous: previous.map(read).transpose()? })
+    if !file.exists() && !store.exists() {
+        let current = make(file)?;
+        return Ok(Peppers { current, previous: previous.map(|path| read_from(path, credentials)).transpose()? });
+    }
+    find(file, previous, store, credentials)
+}
+
+/// Reads the peppers of a store that exists.
+pub(super) fn find(file: &Path, previous: Option<&Path>, store: &Path, credentials: Option<&Path>) -> Result<Peppers, PepperError> {
+    if !file.exists() {
+        return Err(PepperError::Missing { path: file.to_owned(), store: store.to_owned() });
+    }
+    let read = |path: &Path| read_from(path, credentials);
+    Ok(Peppers { current: read(file)?, previous: previous.map(read).transpose()? })
+}
+
+fn read_from(path: &Path, credentials: Option<&Path>) -> Result<Pepper, PepperError> {
+    read(path, !credentials.is_some_and(|directory| path.starts_with(directory)))
 }
 
 fn read(path: &Path, private: bool) -> Result<Pepper, PepperError> {

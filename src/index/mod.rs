@@ -16,7 +16,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use crate::key::{Called, Function, Grant, Key, KeyId, Rules, Standing};
+use crate::key::{Called, Function, Grant, Key, KeyId, Rules, Secret, Standing};
 
 use functions::Functions;
 use record::Record;
@@ -187,14 +187,7 @@ impl Index {
             }
         }
         for secret in &key.secrets {
-            let standing = Standing {
-                deleted: key.deleted_at.is_some(),
-                revoked: secret.revoked_at.is_some(),
-                disabled: !key.settings.enabled,
-                not_before: key.settings.not_before,
-                expires_at: key.settings.expires_at,
-                retires_at: secret.retires_at,
-            };
+            let standing = standing_of(key, secret);
             let shared = pool.take(rules);
             let record = Record::make(found_by(&secret.digest), key.id, secret.version, &standing, shared, &key.settings.account);
             if let Some(replaced) = self.table.put(record, guard) {
@@ -206,6 +199,20 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// Whether every reader finds each secret of the key as the key is.
+    pub fn shows(&self, key: &Key) -> bool {
+        let guard = crossbeam_epoch::pin();
+        let rules = self.compile(key, &guard);
+        key.secrets.iter().all(|secret| {
+            self.table.find(found_by(&secret.digest), &guard).is_some_and(|record| {
+                let place = (record.id(), record.version(), record.account());
+                place == (key.id, secret.version, &*key.settings.account)
+                    && record.standing() == standing_of(key, secret)
+                    && *record.rules() == *rules
+            })
+        })
     }
 
     /// How many secrets there are.
@@ -239,6 +246,17 @@ impl Recognised<'_> {
     #[inline]
     pub fn found(&self) -> Found<'_> {
         self.sighting.found(&self.pin.0)
+    }
+}
+
+fn standing_of(key: &Key, secret: &Secret) -> Standing {
+    Standing {
+        deleted: key.deleted_at.is_some(),
+        revoked: secret.revoked_at.is_some(),
+        disabled: !key.settings.enabled,
+        not_before: key.settings.not_before,
+        expires_at: key.settings.expires_at,
+        retires_at: secret.retires_at,
     }
 }
 

@@ -1,7 +1,7 @@
 use rocksdb::{ColumnFamily, WriteBatch};
 
 use super::functions::StoredFunction;
-use super::keys::{LIVE, TOMBSTONE, name_row};
+use super::keys::name_row_of;
 use super::{Family, Head, Remembered, Store, StoreError, history, meta, record};
 use crate::key::history::Subject;
 use crate::key::{Function, Instant, Key};
@@ -49,14 +49,12 @@ impl Changes<'_> {
     pub fn put_keys<'k>(&mut self, keys: impl Iterator<Item = PutKey<'k>> + Clone) {
         // A name that one key gives up may be another's in the same write, so all are given up before any is taken.
         for before in keys.clone().filter_map(|put| put.before) {
-            self.batch.delete_cf(self.names, row_of(before));
+            self.batch.delete_cf(self.names, name_row_of(before).0);
         }
         let mut made = Vec::new();
         for PutKey { after, record, .. } in keys {
-            match after.deleted_at {
-                None => self.batch.put_cf(self.names, row_of(after), after.id.0),
-                Some(at) => self.batch.put_cf(self.names, row_of(after), at.0.to_be_bytes()),
-            }
+            let (name, value) = name_row_of(after);
+            self.batch.put_cf(self.names, name, value);
             let record = record.unwrap_or_else(|| {
                 made.clear();
                 encode_key(&mut made, after);
@@ -99,16 +97,4 @@ impl Changes<'_> {
     pub fn commit(self) -> Result<(), StoreError> {
         self.store.write(self.batch, true)
     }
-}
-
-/// A key's row in `names`: by its name while it lives, by its name and id as a tombstone.
-fn row_of(key: &Key) -> Vec<u8> {
-    let settings = &key.settings;
-    if key.deleted_at.is_none() {
-        return name_row(LIVE, &settings.account, &settings.name);
-    }
-    let mut row = name_row(TOMBSTONE, &settings.account, &settings.name);
-    row.push(0);
-    row.extend_from_slice(&key.id.0);
-    row
 }

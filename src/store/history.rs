@@ -5,11 +5,11 @@ use crate::key::history::{Action, Actor, Entry, FieldChange, Subject};
 use crate::key::{FunctionName, Instant, KeyId, PepperId};
 
 /// In `history`: the entries, by sequence.
-const ENTRY: u8 = b'E';
+pub(super) const ENTRY: u8 = b'E';
 /// In `history`: the sequences of a key's entries.
-const OF_KEY: u8 = b'K';
+pub(super) const OF_KEY: u8 = b'K';
 /// In `history`: the sequences of a function's entries.
-const OF_FUNCTION: u8 = b'F';
+pub(super) const OF_FUNCTION: u8 = b'F';
 
 /// Bytes of an entry's MAC, which are the last of its record.
 pub const MAC_BYTES: usize = 32;

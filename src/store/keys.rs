@@ -8,7 +8,7 @@ pub(super) const LIVE: u8 = b'L';
 /// In `names`: tombstones.
 pub(super) const TOMBSTONE: u8 = b'T';
 /// Bytes that RocksDB reads ahead where a whole column family is read.
-const READAHEAD_BYTES: usize = 2 << 20;
+pub(super) const READAHEAD_BYTES: usize = 2 << 20;
 
 /// Keys in the order of their ids, which is that of their creation.
 pub struct Keys<'s> {
@@ -169,6 +169,27 @@ fn whole_family() -> ReadOptions {
 /// Where a name stands in `names`: neither an account nor a name holds a control character, so a zero separates them.
 pub(super) fn name_row(kind: u8, account: &str, name: &str) -> Vec<u8> {
     [&[kind][..], account.as_bytes(), &[0], name.as_bytes()].concat()
+}
+
+/// A key's row in `names`, and its value: by its name while it lives, by its name and id as a tombstone.
+pub(super) fn name_row_of(key: &Key) -> (Vec<u8>, Vec<u8>) {
+    let settings = &key.settings;
+    match key.deleted_at {
+        None => (name_row(LIVE, &settings.account, &settings.name), key.id.0.to_vec()),
+        Some(at) => {
+            let mut row = name_row(TOMBSTONE, &settings.account, &settings.name);
+            row.push(0);
+            row.extend_from_slice(&key.id.0);
+            (row, at.0.to_be_bytes().to_vec())
+        }
+    }
+}
+
+/// `account/name` of a row in `names`, for a person.
+pub(super) fn named_by(row: &[u8]) -> String {
+    let mut parts = row.get(1..).unwrap_or_default().splitn(3, |byte| *byte == 0);
+    let mut part = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    format!("{}/{}", part(), part())
 }
 
 fn account_rows(kind: u8, account: &str) -> Vec<u8> {

@@ -1,15 +1,18 @@
+use std::fmt;
+use std::str::FromStr;
+
 use bincode::{Decode, Encode};
 use rocksdb::WriteBatch;
 
 use super::{Family, Store, StoreError, record};
-use crate::key::{Instant, KeyId};
+use crate::key::{Instant, KeyId, shown};
 
 pub(super) const HEAD: &[u8] = b"head";
 pub(super) const PEPPERS: &[u8] = b"peppers";
 pub(super) const STORE_ID: &[u8] = b"store_id";
 pub(super) const TIME_FLOOR: &[u8] = b"time_floor";
 pub(super) const USAGE_WRITTEN: &[u8] = b"usage_written";
-const REQUEST: &[u8] = b"request/";
+pub(super) const REQUEST: &[u8] = b"request/";
 
 /// The end of the history's chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
@@ -18,6 +21,32 @@ pub struct Head {
     pub sequence: u64,
     /// The last entry's MAC; zeros before the first.
     pub mac: [u8; 32],
+}
+
+/// `SEQUENCE:MAC`, the MAC in hexadecimal.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.sequence)?;
+        self.mac.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Head {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Head, String> {
+        let error = || format!("'{}' is no head of a history: expected SEQUENCE:MAC, the MAC of 64 hexadecimal digits", shown(text));
+        let (sequence, digits) = text.split_once(':').ok_or_else(error)?;
+        let sequence = sequence.parse().map_err(|_| error())?;
+        let mut mac = [0; 32];
+        if digits.len() != 2 * mac.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(error());
+        }
+        for (byte, at) in mac.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| error())?;
+        }
+        Ok(Head { sequence, mac })
+    }
 }
 
 /// Which peppers the store was written with, by their fingerprints.

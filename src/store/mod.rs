@@ -3,6 +3,8 @@
 //! This is the only room that names RocksDB. Column families, keys and records are described in `docs/storage.md`.
 
 mod changes;
+pub mod check;
+mod directory;
 mod functions;
 mod history;
 mod keys;
@@ -14,8 +16,6 @@ mod tests;
 mod usage;
 mod witness;
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use thiserror::Error;
 
 pub use changes::{Changes, PutKey, encode_key};
+pub use directory::make_directory;
 #[cfg(test)]
 pub(crate) use history::entry_record;
 pub use history::{MAC_BYTES, Recorded, encode_entry, encode_entry_body};
@@ -33,6 +34,7 @@ pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;
 pub use usage::{CountRow, CountRows, CountryRow, CountryRows, LastUse, NetworkUse, RECENT_NETWORKS, UsageBatch, UsageMark};
 
+use directory::Holds;
 use witness::Witness;
 
 /// The column families, by noun.
@@ -71,12 +73,25 @@ impl Family {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// The directory cannot be made or opened, is in use by another process, or holds files that RocksDB refuses.
-    #[error("cannot open the store in {path}: {reason}")]
+    #[error("cannot open the store in {path}: {reason}{}", advice(reason))]
     Open {
         /// The directory.
         path: PathBuf,
         /// RocksDB's or the system's words.
         reason: String,
+    },
+    /// The file that says which changes were acknowledged is missing or damaged.
+    #[error(
+        "{file} is missing or damaged: it says which change was the last to be acknowledged, and without it nobody can tell whether the store in \
+         {path}, which ends at change {found}, still has them all, so it is not opened; put the file back, or restore a backup, or, if that is the \
+         right end, look at everything and write the file anew with 'doorward check --acknowledge'",
+        file = path.join(witness::FILE).display()
+    )]
+    NoWitness {
+        /// The directory.
+        path: PathBuf,
+        /// The last change that the store has.
+        found: u64,
     },
     /// The store lost changes that had been acknowledged.
     #[error(
@@ -129,14 +144,53 @@ impl Store {
     /// Opens the store in a directory, and makes both when they do not exist. One process at a time (RocksDB's `LOCK`).
     ///
     /// # Errors
-    /// The directory is not usable or in use; its files are damaged; or acknowledged changes are missing.
+    /// The directory is not usable or in use; its files are damaged or missing; or acknowledged changes are missing.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
         let open_error = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| open_error(error.to_string()))?;
-        let (database, families) = options::rocksdb_options(&options);
+        let system_error = |error: std::io::Error| open_error(error.to_string());
+        make_directory(path, 0o700).map_err(system_error)?;
+        let holds = directory::holds(path).map_err(system_error)?;
+        if holds == Holds::Remains {
+            return Err(open_error("Corruption: its file CURRENT is missing".to_owned()));
+        }
+        let (mut database, families) = options::rocksdb_options(&options);
+        database.create_if_missing(holds == Holds::Nothing);
         let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| open_error(error.into_string()))?;
-        let witness = Witness::open(path).map_err(|error| open_error(error.to_string()))?;
-        let store = Store(Arc::new(Inner {
+        let store = Store::of(db, path, Witness::open(path).map_err(system_error)?);
+        store.check_witness()?;
+        Ok(store)
+    }
+
+    /// Opens the store in a directory as its files are, to be read: nothing in the directory is changed, and what is behind is not refused,
+    /// so that it can be looked at ([`Store::check`]). Families of rows that the store lacks, since an older doorward made it, are empty.
+    ///
+    /// # Errors
+    /// There is no store, or its files are damaged or missing.
+    pub fn open_to_read(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
+        let open_error = |reason: String| StoreError::Open { path: path.to_owned(), reason };
+        let (mut database, families) = options::rocksdb_options(&options);
+        database.create_if_missing(false);
+        database.create_missing_column_families(false);
+        let there = DB::list_cf(&database, path).map_err(|error| open_error(error.into_string()))?;
+        let families = families.into_iter().filter(|family| there.iter().any(|name| name == family.name()));
+        let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
+        let db = opened.map_err(|error| open_error(error.into_string()))?;
+        let witness = Witness::open_to_read(path).map_err(|error| open_error(error.to_string()))?;
+        Ok(Store::of(db, path, witness))
+    }
+
+    /// Writes the file `acknowledged` anew for a store that nobody has open: the store's end is taken for the right one.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn acknowledge_anew(path: &Path, head: Head) -> Result<(), StoreError> {
+        let mut witness = Witness::open(path).map_err(witness_error)?;
+        // Both halves, so that neither says anything else.
+        witness.note(head).and_then(|()| witness.note(head)).map_err(witness_error)
+    }
+
+    fn of(db: DB, path: &Path, witness: Witness) -> Store {
+        Store(Arc::new(Inner {
             db,
             path: path.to_owned(),
             witness: Mutex::new(witness),
@@ -144,9 +198,7 @@ impl Store {
             failing: Default::default(),
             #[cfg(test)]
             syncs: Default::default(),
-        }));
-        store.check_witness()?;
-        Ok(store)
+        }))
     }
 
     /// The directory.
@@ -167,8 +219,7 @@ impl Store {
 
     /// Notes in the witness file how far changes are acknowledged: to be called after their commit, before their answers.
     pub fn acknowledge(&self, head: Head) -> Result<(), StoreError> {
-        let noted = self.0.witness.lock().note(head);
-        noted.map_err(|error| StoreError::Disk { doing: "cannot write the witness file", reason: error.to_string() })
+        self.0.witness.lock().note(head).map_err(witness_error)
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
@@ -195,17 +246,19 @@ impl Store {
 
     fn check_witness(&self) -> Result<(), StoreError> {
         let head = self.head()?;
-        let Some(acknowledged) = self.0.witness.lock().acknowledged() else {
+        let mut witness = self.0.witness.lock();
+        let Some(acknowledged) = witness.acknowledged() else {
             if head.sequence > 0 {
-                tracing::warn!(
-                    changes = head.sequence,
-                    "the store's file 'acknowledged' is missing or damaged: whether its last changes are all there cannot be told this time"
-                );
+                return Err(StoreError::NoWitness { path: self.0.path.clone(), found: head.sequence });
             }
-            return Ok(());
+            // From the first change on the file says something, so that one that says nothing is one that was lost.
+            return witness.note(head).map_err(witness_error);
         };
+        drop(witness);
         let entry_mac = if acknowledged.sequence == head.sequence {
             Some(head.mac)
+        } else if acknowledged.sequence == 0 {
+            Some(acknowledged.mac)
         } else {
             self.entry(acknowledged.sequence)?.map(|recorded| recorded.entry.mac)
         };
@@ -214,6 +267,22 @@ impl Store {
             return Err(StoreError::Behind { path, found: head.sequence, acknowledged: acknowledged.sequence });
         }
         Ok(())
+    }
+
+    /// Puts or removes a row behind everybody's back.
+    #[cfg(test)]
+    pub(crate) fn plant(&self, family: &str, row: &[u8], value: Option<&[u8]>) {
+        let family = self.0.db.cf_handle(family).unwrap();
+        match value {
+            Some(value) => self.0.db.put_cf(family, row, value).unwrap(),
+            None => self.0.db.delete_cf(family, row).unwrap(),
+        }
+    }
+
+    /// A row as it is.
+    #[cfg(test)]
+    pub(crate) fn row(&self, family: &str, row: &[u8]) -> Option<Vec<u8>> {
+        self.0.db.get_cf(self.0.db.cf_handle(family).unwrap(), row).unwrap()
     }
 
     /// Makes every write fail, or no more.
@@ -233,6 +302,16 @@ impl Store {
     pub(crate) fn syncs(&self) -> u64 {
         self.0.syncs.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+/// What to do about files that are not as they should be.
+fn advice(reason: &str) -> &'static str {
+    let damaged = ["Corruption", "No such file", "Invalid argument"].iter().any(|word| reason.contains(word));
+    if damaged { "; a file of the store is damaged or missing: look at the disk, and restore a backup" } else { "" }
+}
+
+fn witness_error(error: std::io::Error) -> StoreError {
+    StoreError::Disk { doing: "cannot write the file 'acknowledged'", reason: error.to_string() }
 }
 
 fn disk_error(doing: &'static str, error: rocksdb::Error) -> StoreError {

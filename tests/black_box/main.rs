@@ -4,6 +4,7 @@ mod advise;
 mod bad_input;
 mod bench;
 mod bulk;
+mod check;
 mod configuration;
 mod copy;
 mod create_and_verify;

@@ -32,7 +32,9 @@ fn who_may_only_read_changes_nothing() {
         let command = daemon.home().join("doorward");
         fs::copy(COMMAND, &command).expect("a command that others may run");
         daemon.create("acme/web", &["--grant", "*"]);
-        for (args, code) in [(&["list", "--json"][..], list), (&["disable", "acme/web"], disable)] {
+        let verbs =
+            [(&["list", "--json"][..], list), (&["check", "--head"], list), (&["check"], disable), (&["disable", "acme/web"], disable)];
+        for (args, code) in verbs {
             let output = as_nobody(&daemon, &command, args);
             assert_eq!(output.status.code(), Some(code), "{readers:?} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         }

@@ -67,7 +67,7 @@ fn state(directory: &std::path::Path) -> AdminState {
 }
 
 fn shared(directory: &std::path::Path) -> Arc<Shared> {
-    Arc::new(Shared { state: state(directory), counters: Counters::default() })
+    Arc::new(Shared { state: state(directory), counters: Counters::default(), checking: Arc::new(tokio::sync::Semaphore::new(1)) })
 }
 
 impl Served {

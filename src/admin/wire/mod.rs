@@ -2,6 +2,7 @@
 
 mod advise;
 mod catalog;
+mod check;
 mod keys;
 mod status;
 mod transfer;
@@ -9,6 +10,7 @@ mod usage;
 
 pub use advise::{AdviceList, AdviceView};
 pub use catalog::{FieldChangeView, FunctionBody, FunctionList, FunctionView, HistoryPage, HistoryView, RestrictBody};
+pub use check::{CheckLine, CheckPartView, CheckReportView, HeadView, ProgressView};
 pub use keys::{
     BulkAction, BulkBody, BulkView, CheckView, CopyBody, CreateBody, ExplainBody, ExplainView, IdentifyBody, IdentifyView, KeyPage,
     KeyView, MadeView, RevokeBody, RotateBody, SecretState, SecretView,

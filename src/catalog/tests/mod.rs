@@ -1,5 +1,6 @@
 //! The rules of every change, on a real store.
 
+mod check;
 mod durability;
 mod import;
 mod lifecycle;

@@ -8,6 +8,7 @@ pub(crate) mod service;
 pub(crate) mod tokens;
 pub(crate) mod traffic;
 pub(crate) mod transfer;
+pub(crate) mod upkeep;
 
 use std::path::PathBuf;
 
@@ -129,6 +130,8 @@ pub(crate) enum Verb {
     Import(transfer::Import),
     /// Writes every key, one JSON document a line
     Export(transfer::Export),
+    /// Looks at everything that is stored: checksums, records, the history's chain, the index
+    Check(upkeep::Check),
     /// Measures what verifying costs on this machine, beside the simplest server on the same socket
     Bench(bench::Bench),
     /// Checks a configuration file without starting anything

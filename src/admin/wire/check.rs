@@ -1,0 +1,111 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::catalog::Head;
+use crate::catalog::check::{CheckReport, Part, Progress};
+
+/// The end of the history: to be kept elsewhere, and held against the store later.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct HeadView {
+    /// `sequence:mac`, the form that `check --against` takes.
+    pub head: String,
+    /// The last entry's number; 0 before the first.
+    pub sequence: u64,
+    /// Its MAC, 64 hexadecimal digits.
+    pub mac: String,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CheckReportView {
+    /// Whether nothing is wrong.
+    pub clean: bool,
+    /// The store's directory.
+    pub store: String,
+    /// The end of the history, as `check --against` takes it.
+    pub head: String,
+    /// What was looked at.
+    pub parts: Vec<CheckPartView>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A part of a check.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CheckPartView {
+    /// What it is, in a word.
+    pub part: String,
+    /// How much was looked at.
+    pub checked: u64,
+    /// What is counted.
+    pub unit: String,
+    /// What is wrong, a sentence each; at most 100.
+    pub faults: Vec<String>,
+    /// How many faults more there are.
+    pub more_faults: u64,
+    /// What the reader should know besides.
+    pub note: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// How far a check has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressView {
+    /// The part that is looked at.
+    pub part: String,
+    /// Rows of it so far.
+    pub done: u64,
+    /// About how many there are.
+    pub about: u64,
+}
+
+/// A line of a running check: progress, and last of all the report.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckLine {
+    /// How far it has come.
+    Progress(ProgressView),
+    /// What it found. The last line.
+    Report(CheckReportView),
+}
+
+impl From<Head> for HeadView {
+    fn from(head: Head) -> HeadView {
+        let text = head.to_string();
+        let mac = text.split_once(':').map_or("", |(_, mac)| mac).to_owned();
+        HeadView { sequence: head.sequence, mac, head: text }
+    }
+}
+
+impl From<Progress> for ProgressView {
+    fn from(progress: Progress) -> ProgressView {
+        ProgressView { part: progress.part.to_owned(), done: progress.done, about: progress.about }
+    }
+}
+
+impl From<CheckReport> for CheckReportView {
+    fn from(report: CheckReport) -> CheckReportView {
+        CheckReportView {
+            clean: report.is_clean(),
+            store: report.store.display().to_string(),
+            head: report.head.to_string(),
+            took_ms: report.took.as_millis() as u64,
+            parts: report.parts.into_iter().map(CheckPartView::from).collect(),
+        }
+    }
+}
+
+impl From<Part> for CheckPartView {
+    fn from(part: Part) -> CheckPartView {
+        CheckPartView {
+            part: part.name.to_owned(),
+            checked: part.checked,
+            unit: part.unit.to_owned(),
+            faults: part.faults,
+            more_faults: part.more_faults,
+            note: part.note,
+            took_ms: part.took.as_millis() as u64,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! A look at everything: what the store says of itself, the history's chain under the pepper, and the index against the store.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant as Watch};
+
+use super::chain::{ChainKey, ChainReport, check_entry};
+use super::pepper::{self, PepperNeeds};
+use super::{Catalog, Head};
+use crate::digest::Peppers;
+use crate::index::Index;
+use crate::key::{Instant, Key, KeyId};
+use crate::store::check::{Checker, Stopped};
+use crate::store::{Recorded, Store, StoreError};
+
+pub use crate::store::check::{Part, Progress};
+
+/// How often a key that the index shows otherwise is looked at again: a change may be durable and not yet visible.
+const LOOKS_AGAIN: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// Keys that are looked at again.
+const SUSPECTS: usize = 10_000;
+
+/// What a check is made with.
+pub struct CheckOptions<'a> {
+    /// The peppers that the chain and the secrets need; without them the chain's MACs are not checked.
+    pub peppers: Option<&'a Peppers>,
+    /// Heads that were noted earlier, which the history must still hold.
+    pub against: &'a [Head],
+    /// The present moment, by which secrets have retired.
+    pub now: Instant,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckReport {
+    /// The store's directory.
+    pub store: PathBuf,
+    /// The end of the history.
+    pub head: Head,
+    /// What was looked at.
+    pub parts: Vec<Part>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.parts.iter().all(|part| part.faults.is_empty())
+    }
+}
+
+/// Why a check ended without a report.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// It was told to stop.
+    #[error("the check was stopped")]
+    Stopped,
+    /// Not even the end of the history can be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Looks at everything in a store.
+///
+/// # Errors
+/// It was told to stop. What is wrong is in the report.
+pub fn check(store: &Store, options: &CheckOptions, progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckReport, CheckError> {
+    check_with(store, None, options, progress)
+}
+
+impl Catalog {
+    /// Looks at everything while the catalog is in use: as [`check`], and that the index shows every secret as the store has it.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn check(&self, against: &[Head], progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckReport, CheckError> {
+        let options = CheckOptions { peppers: Some(&self.peppers), against, now: (self.now)() };
+        check_with(
+            &self.store,
+            Some(Live { index: &self.index, refusing: self.refusing(), sequence: &|| self.sequence() }),
+            &options,
+            progress,
+        )
+    }
+}
+
+/// What is there only while the catalog is in use.
+struct Live<'a> {
+    index: &'a Index,
+    refusing: Option<String>,
+    sequence: &'a dyn Fn() -> u64,
+}
+
+/// What is looked at while the store shows its rows.
+struct Looking<'a> {
+    keys: Vec<ChainKey>,
+    chain: ChainReport,
+    tail: Head,
+    index: Option<&'a Index>,
+    suspects: Vec<KeyId>,
+    secrets: u64,
+    needs: PepperNeeds,
+    now: Instant,
+    progress: &'a mut dyn FnMut(Progress) -> bool,
+}
+
+impl Checker for Looking<'_> {
+    fn key(&mut self, key: &Key) {
+        self.needs.add(key, self.now);
+        self.secrets += key.secrets.len() as u64;
+        if self.index.is_some_and(|index| !index.shows(key)) && self.suspects.len() < SUSPECTS {
+            self.suspects.push(key.id);
+        }
+    }
+
+    fn entry(&mut self, recorded: &Recorded) {
+        check_entry(&mut self.chain, &self.keys, &mut self.tail, recorded);
+    }
+
+    fn progress(&mut self, progress: Progress) -> bool {
+        (self.progress)(progress)
+    }
+}
+
+fn check_with(
+    store: &Store,
+    live: Option<Live>,
+    options: &CheckOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<CheckReport, CheckError> {
+    let begun = Watch::now();
+    let keys = options.peppers.map(chain_keys).unwrap_or_default();
+    let mut looking = Looking {
+        keys,
+        chain: ChainReport::default(),
+        tail: Head::default(),
+        index: live.as_ref().map(|live| live.index),
+        suspects: Vec::new(),
+        secrets: 0,
+        needs: PepperNeeds::default(),
+        now: options.now,
+        progress,
+    };
+    let mut parts = store.check(&mut looking).map_err(|Stopped| CheckError::Stopped)?;
+    let Looking { chain, tail, suspects, secrets, needs, .. } = looking;
+    parts.push(chain_part(chain, options));
+    parts.push(pepper_part(store, options, &needs));
+    if !options.against.is_empty() {
+        parts.push(against_part(store, options.against, tail));
+    }
+    if let Some(live) = live {
+        parts.push(index_part(store, &live, &suspects, (secrets, tail)));
+    }
+    Ok(CheckReport { store: store.path().to_owned(), head: tail, parts, took: begun.elapsed() })
+}
+
+fn chain_keys(peppers: &Peppers) -> Vec<ChainKey> {
+    [Some(&peppers.current), peppers.previous.as_ref()].into_iter().flatten().map(ChainKey::new).collect()
+}
+
+fn chain_part(chain: ChainReport, options: &CheckOptions) -> Part {
+    let mut part = Part::new("chain", "MACs");
+    part.checked = chain.verified;
+    if options.peppers.is_none() {
+        part.note = Some(format!("without the pepper, the MACs of {} entries were not checked", chain.other_pepper));
+    } else if chain.other_pepper > 0 {
+        part.note = Some(format!("{} entries were made under an earlier pepper, so their MACs cannot be checked", chain.other_pepper));
+    }
+    chain.faults.into_iter().for_each(|fault| part.fault(fault));
+    part
+}
+
+fn pepper_part(store: &Store, options: &CheckOptions, needs: &PepperNeeds) -> Part {
+    let mut part = Part::new("pepper", "fingerprints");
+    let marks = match store.pepper_marks() {
+        Ok(marks) => marks,
+        Err(error) => {
+            part.fault(error.to_string());
+            return part;
+        }
+    };
+    let Some(peppers) = options.peppers else {
+        let needed = marks.map_or_else(|| "none".to_owned(), |marks| pepper::id_of(&marks.current).to_string());
+        part.note = Some(format!("not given; the store needs {needed}"));
+        return part;
+    };
+    part.checked = 1 + u64::from(peppers.previous.is_some());
+    if let Err(error) = pepper::check(store, peppers).and_then(|_| pepper::all_given(peppers, needs)) {
+        part.fault(error.to_string());
+    }
+    part
+}
+
+fn against_part(store: &Store, against: &[Head], tail: Head) -> Part {
+    let mut part = Part::new("noted heads", "heads");
+    for head in against {
+        part.checked += 1;
+        if head.sequence > tail.sequence {
+            part.fault(format!(
+                "the history ends at entry {}, but it had {} when this head was noted: it was cut off, or an older store was restored",
+                tail.sequence, head.sequence
+            ));
+            continue;
+        }
+        let mac =
+            if head.sequence == 0 { Ok(Some([0; 32])) } else { store.entry(head.sequence).map(|found| found.map(|found| found.entry.mac)) };
+        match mac {
+            Ok(Some(mac)) if mac == head.mac => (),
+            Ok(_) => part.fault(format!(
+                "entry {} is another than when its head was noted: the history was written anew, or the head is another store's",
+                head.sequence
+            )),
+            Err(error) => part.fault(error.to_string()),
+        }
+    }
+    part
+}
+
+/// Keys that the index showed otherwise are looked at again, as they are then.
+fn index_part(store: &Store, live: &Live, suspects: &[KeyId], (secrets, tail): (u64, Head)) -> Part {
+    let mut part = Part::new("index", "secrets");
+    part.checked = secrets;
+    let begun = Watch::now();
+    let mut waits = LOOKS_AGAIN;
+    for &id in suspects {
+        let agrees = || matches!(store.key(id), Ok(Some(key)) if live.index.shows(&key));
+        while !agrees() && waits > 0 {
+            waits -= 1;
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        if !agrees() {
+            part.fault(format!("{id} is verified otherwise than the store has it"));
+        }
+    }
+    // The number can be told only while nothing changes. The last change may be under way to the index.
+    let other = || (live.sequence)() == tail.sequence && live.index.secrets() as u64 != secrets;
+    while other() && waits > 0 {
+        waits -= 1;
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    if other() {
+        part.fault(format!("{} secrets are verified, but the store has {secrets}", live.index.secrets()));
+    }
+    if let (Some(reason), false) = (&live.refusing, part.faults.is_empty()) {
+        part.note = Some(format!(
+            "changes are refused since the disk failed ({reason}); what was revoked, disabled or deleted since holds in memory only"
+        ));
+    }
+    part.took = begun.elapsed();
+    part
+}

@@ -1,0 +1,134 @@
+//! A look at a store that no daemon uses.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::directory::Locked;
+use super::{ServeError, pepper};
+use crate::catalog::Head;
+use crate::catalog::check::{self, CheckError, CheckOptions, CheckReport, Part, Progress};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::digest::Peppers;
+use crate::key::Instant;
+use crate::store::{Store, StoreError, StoreOptions};
+
+/// Whose store is looked at.
+#[derive(Debug, Clone)]
+pub enum Whose {
+    /// That of the daemon with this configuration.
+    Config(PathBuf),
+    /// The one in this directory, with the pepper beside it.
+    Directory(PathBuf),
+}
+
+/// How a store is looked at.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Which store.
+    pub whose: Whose,
+    /// A pepper elsewhere than the configuration says.
+    pub pepper_file: Option<PathBuf>,
+    /// Without a pepper: what needs it is not checked.
+    pub no_pepper: bool,
+    /// Heads that were noted earlier.
+    pub against: Vec<Head>,
+    /// Writes the file `acknowledged` anew if nothing else is wrong.
+    pub acknowledge: bool,
+}
+
+/// Where a store is, and its pepper.
+struct Place {
+    data_dir: PathBuf,
+    pepper_file: PathBuf,
+    previous_pepper_file: Option<PathBuf>,
+}
+
+impl Place {
+    /// The directory of the store.
+    fn store(&self) -> Result<PathBuf, ServeError> {
+        let path = self.data_dir.join("db");
+        if path.is_dir() { Ok(path) } else { Err(ServeError::NoStore(self.data_dir.clone())) }
+    }
+}
+
+impl Look {
+    fn place(&self) -> Result<Place, ServeError> {
+        let mut place = match &self.whose {
+            Whose::Config(file) => {
+                let config = Config::load(file)?;
+                Place { data_dir: config.data_dir, pepper_file: config.pepper_file, previous_pepper_file: config.previous_pepper_file }
+            }
+            Whose::Directory(data_dir) => {
+                Place { data_dir: data_dir.clone(), pepper_file: data_dir.join("pepper"), previous_pepper_file: None }
+            }
+        };
+        if let Some(file) = &self.pepper_file {
+            place.pepper_file.clone_from(file);
+        }
+        Ok(place)
+    }
+}
+
+/// Looks at everything in a store that no daemon uses. Nothing is changed, but for the file `acknowledged` where that is asked for and all else is well.
+///
+/// # Errors
+/// A daemon uses the store, there is none, it cannot be opened at all, or the pepper is missing.
+pub fn check(look: &Look, progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckReport, ServeError> {
+    let place = look.place()?;
+    let _locked = Locked::look(&place.data_dir)?;
+    let path = place.store()?;
+    let peppers = if look.no_pepper { None } else { Some(peppers(&place, &path)?) };
+    let store = match Store::open_to_read(&path, StoreOptions::default()) {
+        Ok(store) => store,
+        Err(error) => return Ok(unreadable(path, &error)),
+    };
+    let now = Clock::start(store.time_floor().ok().flatten().unwrap_or(Instant(0))).now();
+    let options = CheckOptions { peppers: peppers.as_ref(), against: &look.against, now };
+    let mut report = match check::check(&store, &options, progress) {
+        Ok(report) => report,
+        Err(CheckError::Store(error)) => return Err(error.into()),
+        Err(CheckError::Stopped) => return Err(ServeError::Stopped),
+    };
+    drop(store);
+    if look.acknowledge {
+        acknowledge(&path, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// The end of the history of a store that no daemon uses.
+///
+/// # Errors
+/// As [`check()`].
+pub fn head(look: &Look) -> Result<Head, ServeError> {
+    let place = look.place()?;
+    let _locked = Locked::look(&place.data_dir)?;
+    Ok(Store::open_to_read(&place.store()?, StoreOptions::default())?.head()?)
+}
+
+/// A store that cannot even be opened is damaged: the report says so and nothing else.
+fn unreadable(path: PathBuf, error: &StoreError) -> CheckReport {
+    let mut part = Part::new("files", "stores");
+    part.fault(error.to_string());
+    CheckReport { store: path, head: Head::default(), parts: vec![part], took: Duration::ZERO }
+}
+
+fn peppers(place: &Place, store: &Path) -> Result<Peppers, ServeError> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    Ok(pepper::find(&place.pepper_file, place.previous_pepper_file.as_deref(), store, credentials.as_deref())?)
+}
+
+fn acknowledge(path: &Path, report: &mut CheckReport) -> Result<(), ServeError> {
+    let others_are_well = report.parts.iter().all(|part| part.name == "acknowledged" || part.faults.is_empty());
+    if let Some(part) = report.parts.iter_mut().find(|part| part.name == "acknowledged") {
+        if !others_are_well {
+            part.note = Some("not written anew, since other things are wrong".to_owned());
+        } else if !part.faults.is_empty() {
+            Store::acknowledge_anew(path, report.head)?;
+            part.note = Some(format!("{}; written anew: the history ends at entry {}", part.faults.join("; "), report.head.sequence));
+            part.faults.clear();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::witness;
+
+/// Makes a directory with this mode, and those above it, where they are missing; and has on the disk that they are there. What is synced
+/// within a directory is lost in a power failure if the directory itself is.
+///
+/// # Errors
+/// The system refuses.
+pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    let missing: Vec<PathBuf> = path.ancestors().take_while(|ancestor| !ancestor.exists()).map(Path::to_owned).collect();
+    for directory in missing.iter().rev() {
+        match DirBuilder::new().mode(mode).create(directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+            outcome => outcome?,
+        }
+        // Said again, because the umask has taken its part.
+        fs::set_permissions(directory, Permissions::from_mode(mode))?;
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// What a directory holds of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Nothing, or what a first start left that did not get far: nothing was ever stored.
+    Nothing,
+    /// A database, as far as names of files tell.
+    Database,
+    /// Files of a database, without the one that names its manifest. RocksDB would take that for a new one, and remove the others.
+    Remains,
+}
+
+/// What a directory holds, by the names of its files.
+pub(super) fn holds(path: &Path) -> io::Result<Holds> {
+    let mut remains = false;
+    for file in fs::read_dir(path)? {
+        let name = file?.file_name();
+        let name = Path::new(&name);
+        if name == Path::new("CURRENT") {
+            return Ok(Holds::Database);
+        }
+        remains |= name == Path::new(witness::FILE) || name.extension().is_some_and(|extension| extension == "sst" || extension == "log");
+    }
+    Ok(if remains { Holds::Remains } else { Holds::Nothing })
+}
