@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant as Moment};
 
-use doorward::key::{Country, FunctionId, Instant, KeyId, Network, Verdict};
-use doorward::store::{CountRow, CountryRow, LastUse, NetworkUse, Store, StoreOptions, UsageBatch};
+use doorward::key::{Country, FunctionId, Instant, KeyId, Verdict};
+use doorward::store::{Counted, Store, StoreOptions, UsageBatch};
 use doorward::usage::{Event, Frozen, Held, Owner, Usage, Written};
 
 /// Events between two drains: less than half a ring.
@@ -15,7 +15,7 @@ const ROUNDS: usize = 9;
 /// Keys of the rows that are written.
 const KEYS_WRITTEN: u64 = 200_000;
 /// Rows in a batch, as the flush writes them.
-const ROWS_WRITTEN: usize = 1_024;
+const ROWS_WRITTEN: usize = 16_384;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -80,7 +80,7 @@ fn write() {
         let mut frozen: Frozen = frozen.expect("rows");
         let took = timed(|| {
             while frozen.left() > 0 {
-                let rows = frozen.left().min(ROWS_WRITTEN);
+                let rows = frozen.whole(ROWS_WRITTEN);
                 store.write_usage(&batch(&frozen, rows), rows == frozen.left()).expect("written");
                 frozen.were_written(rows);
             }
@@ -117,22 +117,18 @@ fn mixed(number: u64) -> u64 {
 }
 
 fn batch(frozen: &Frozen, rows: usize) -> UsageBatch {
-    let mut batch = UsageBatch::default();
-    for row in frozen.next(rows) {
-        batch.counts.push(CountRow {
-            key: row.key,
-            minute: row.minute,
-            version: row.version,
-            function: row.function,
-            verdict: row.verdict,
-            count: row.count,
-        });
-        batch.countries.push(CountryRow { key: row.key, minute: row.minute, country: row.country, count: row.count });
-        let (key, version, at, country, address) = (row.key, row.version, row.last_at, row.country, row.last_address);
-        batch.last_uses.push(LastUse { key, version, at, address, country });
-        batch.networks.extend(address.map(|address| NetworkUse { key, network: Network::around(address), at }));
-    }
-    batch
+    let counted = frozen.next(rows).map(|row| Counted {
+        key: row.key,
+        minute: row.minute,
+        version: row.version,
+        function: row.function,
+        verdict: row.verdict,
+        country: row.country,
+        count: row.count,
+        last_at: row.last_at,
+        last_address: row.last_address,
+    });
+    UsageBatch { rows: counted.collect(), ..UsageBatch::default() }
 }
 
 fn timed(what: impl FnOnce()) -> Duration {

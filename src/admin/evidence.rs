@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::advise::{Called, Evidence};
 use crate::key::{Function, FunctionId, Instant, Key, Span, Verdict};
-use crate::store::{CountRow, CountryRow, RECENT_NETWORKS, Store, StoreError};
+use crate::store::{CountRow, CountryRow, RECENT_NETWORKS, Step, Store, StoreError};
 
 /// Entries of a key's history that are searched for the latest change of a list.
 const ENTRIES: usize = 100;
@@ -24,10 +24,10 @@ impl Catalog {
 pub(super) fn of_key(store: &Store, key: &Key, catalog: &Catalog, now: Instant, lately: Span) -> Result<Evidence, StoreError> {
     let (since, until) = (Instant(0), now.plus(Span(MINUTE_MS)));
     let mut evidence = blank(store, key)?;
-    for row in store.usage_counts(Some(key.id), since, until) {
+    for row in store.usage_counts(Some(key.id), since, until, Step::Hour) {
         add_count(&mut evidence, &row?, catalog, Instant(now.0.saturating_sub(lately.0)));
     }
-    for row in store.usage_countries(Some(key.id), since, until) {
+    for row in store.usage_countries(Some(key.id), since, until, Step::Day) {
         let CountryRow { country, count, .. } = row?;
         *evidence.countries.entry(country).or_default() += count;
     }
@@ -64,7 +64,7 @@ fn add_count(evidence: &mut Evidence, row: &CountRow, catalog: &Catalog, lately:
             called.count += row.count;
         }
         (Verdict::Ok, None) => evidence.unnamed += row.count,
-        (Verdict::Retired | Verdict::Revoked, _) if i64::from(row.minute) * MINUTE_MS >= lately.0 => {
+        (Verdict::Retired | Verdict::Revoked, _) if row.at >= lately => {
             *evidence.refused.entry(row.version).or_default() += row.count;
         }
         _ => {}

@@ -15,7 +15,7 @@ use super::routes::ReadProblems;
 use super::view;
 use super::wire::{DenialList, DenialView, KeyView, RecentNetwork, SecretView, UsageRow, UsageView};
 use crate::key::{Country, FunctionId, Instant, Key, KeyId, KeyRef, Span, Verdict, When, shown, without_tokens};
-use crate::store::{Store, StoreError};
+use crate::store::{Step, Store, StoreError};
 
 /// How far back usage is counted unless asked otherwise.
 const SINCE: Span = Span(24 * 3_600_000);
@@ -36,7 +36,7 @@ pub(super) struct UsageQuery {
     key: Option<String>,
     /// Of this account's keys, deleted ones included.
     account: Option<String>,
-    /// From this moment: RFC 3339, a date, or a span ago such as `7d`. By default 24 hours ago. Counted by whole minutes, with `country` by whole hours.
+    /// From this moment: RFC 3339, a date, or a span ago such as `7d`. By default 24 hours ago. Counted by whole minutes, or by the finest units that are kept.
     since: Option<String>,
     /// To this moment, likewise. By default now.
     until: Option<String>,
@@ -144,6 +144,15 @@ impl By {
         Ok(by)
     }
 
+    /// The coarsest unit that the report can do with.
+    fn step(self) -> Step {
+        match self.period {
+            Some(MINUTE_MS) => Step::Minute,
+            Some(HOUR_MS) => Step::Hour,
+            _ => Step::Day,
+        }
+    }
+
     fn period(self, at_ms: i64) -> Option<Instant> {
         self.period.map(|period| Instant(at_ms - at_ms.rem_euclid(period)))
     }
@@ -186,18 +195,18 @@ struct Sums {
 impl Sums {
     fn add_key(&mut self, store: &Store, id: Option<KeyId>, (since, until): (Instant, Instant), by: By) -> Result<(), Failure> {
         if by.country {
-            for row in store.usage_countries(id, since, until) {
+            for row in store.usage_countries(id, since, until, by.step()) {
                 let row = row?;
-                let at = by.period(i64::from(row.minute) * MINUTE_MS);
+                let at = by.period(row.at.0);
                 let group = Group { at, key: by.key.then_some(row.key), country: Some(row.country), ..Group::default() };
                 self.add(group, row.count)?;
             }
             return Ok(());
         }
-        for row in store.usage_counts(id, since, until) {
+        for row in store.usage_counts(id, since, until, by.step()) {
             let row = row?;
             let group = Group {
-                at: by.period(i64::from(row.minute) * MINUTE_MS),
+                at: by.period(row.at.0),
                 key: by.key.then_some(row.key),
                 version: by.secret.then_some(row.version),
                 function: by.function.then_some(row.function),

@@ -1,5 +1,5 @@
 /// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
-pub const KEYS: [Row; 26] = [
+pub const KEYS: [Row; 29] = [
     row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
     row(
         "run_dir",
@@ -38,6 +38,27 @@ pub const KEYS: [Row; 26] = [
         "\"5s\"",
         false,
         "How often usage is written to disk, `100ms` to `1m`. A power failure loses at most what was counted since the last time, SIGKILL nothing. Where very many keys are in use it is written less often.",
+    ),
+    row(
+        "usage.keep_minutes",
+        "\"48h\"",
+        "\"7d\"",
+        false,
+        "How long usage is kept by minute, at least `2h`. What is older is there by hour.",
+    ),
+    row(
+        "usage.keep_hours",
+        "\"90d\"",
+        "\"365d\"",
+        false,
+        "How long usage is kept by hour, at least `2d`, and never shorter than by minute. What is older is there by day.",
+    ),
+    row(
+        "usage.keep_days",
+        "\"1825d\"",
+        "\"730d\"",
+        false,
+        "How long usage is kept by day, at least `2d`, and never shorter than by hour. What is older is removed, 32 days at a time.",
     ),
     row("log.level", "\"info\"", "\"debug\"", false, "Least severe messages that are logged: `error`, `warn`, `info`, `debug` or `trace`."),
     row("log.format", "\"auto\"", "\"plain\"", false, "`plain`, or `auto`: with colour on a terminal, plain elsewhere."),

@@ -41,6 +41,8 @@ pub struct Config {
     pub undelete_for: Span,
     /// How often usage is written to disk.
     pub flush_interval: Span,
+    /// How long usage is kept.
+    pub usage: UsageKept,
     /// What is logged, and how.
     pub log: Log,
     /// The verify socket.
@@ -51,6 +53,17 @@ pub struct Config {
     pub advise: advise::Limits,
     /// `/metrics` over TCP.
     pub metrics: Metrics,
+}
+
+/// How long usage is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageKept {
+    /// By minute.
+    pub keep_minutes: Span,
+    /// By hour.
+    pub keep_hours: Span,
+    /// By day.
+    pub keep_days: Span,
 }
 
 /// What is logged, and how.
@@ -193,6 +206,9 @@ impl Config {
             ("token_prefix", self.token_prefix != new.token_prefix),
             ("undelete_for", self.undelete_for != new.undelete_for),
             ("flush_interval", self.flush_interval != new.flush_interval),
+            ("usage.keep_minutes", self.usage.keep_minutes != new.usage.keep_minutes),
+            ("usage.keep_hours", self.usage.keep_hours != new.usage.keep_hours),
+            ("usage.keep_days", self.usage.keep_days != new.usage.keep_days),
             ("log.level", self.log.level != new.log.level),
             ("log.format", self.log.format != new.log.format),
             ("verify.mode", self.verify.mode != new.verify.mode),
@@ -258,12 +274,12 @@ mod tests {
     #[test]
     fn the_table_has_every_key_that_is_read() {
         let mut read_keys = Vec::new();
-        for section in ["", "log", "verify", "admin", "advise", "metrics"] {
+        for section in ["", "usage", "log", "verify", "admin", "advise", "metrics"] {
             let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
             let error = read(&format!("{header}nonsense = 1")).unwrap_err().to_string();
             assert!(error.contains("/etc/doorward/doorward.toml") && error.contains("nonsense"), "{error}");
             let (_, expected) = error.split_once("expected one of").or(error.split_once("expected")).unwrap();
-            let sections = ["log", "verify", "admin", "advise", "metrics"];
+            let sections = ["usage", "log", "verify", "admin", "advise", "metrics"];
             let names = expected.split('`').skip(1).step_by(2).filter(|name| !sections.contains(name));
             read_keys.extend(names.map(|name| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }));
         }
@@ -296,6 +312,9 @@ mod tests {
             ("undelete_for", "\"a month\""),
             ("flush_interval", "\"0s\""),
             ("flush_interval", "\"2h\""),
+            ("usage.keep_minutes", "\"119m\""),
+            ("usage.keep_hours", "\"47h\""),
+            ("usage.keep_days", "\"for ever\""),
             ("log.level", "\"loud\""),
             ("log.format", "\"xml\""),
             ("verify.mode", "\"0999\""),

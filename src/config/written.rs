@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{AdminSocket, Config, ConfigError, Log, LogFormat, Metrics, VerifySocket};
+use super::{AdminSocket, Config, ConfigError, Log, LogFormat, Metrics, UsageKept, VerifySocket};
 use crate::advise;
 use crate::key::{Span, check_prefix, limits};
 
@@ -21,6 +21,7 @@ const SPIN_US: i64 = 1_000;
 
 /// Ages of keys and secrets: a day, and the longest span there is.
 const LONG_MS: (i64, i64) = (86_400_000, limits::SPAN_MS);
+const HOUR_MS: i64 = 3_600_000;
 
 /// The file as it is written.
 #[derive(Default, Deserialize)]
@@ -35,11 +36,20 @@ pub(super) struct Written {
     pub(super) strict: Option<bool>,
     pub(super) undelete_for: Option<String>,
     pub(super) flush_interval: Option<String>,
+    pub(super) usage: WrittenUsage,
     pub(super) log: WrittenLog,
     pub(super) verify: WrittenVerify,
     pub(super) admin: WrittenAdmin,
     pub(super) advise: WrittenAdvise,
     pub(super) metrics: WrittenMetrics,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenUsage {
+    keep_minutes: Option<String>,
+    keep_hours: Option<String>,
+    keep_days: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -108,11 +118,24 @@ impl Written {
             strict: self.strict.unwrap_or(true),
             undelete_for: check.span("undelete_for", self.undelete_for, "30d", (0, i64::MAX))?,
             flush_interval: check.span("flush_interval", self.flush_interval, "1s", FLUSH_INTERVAL_MS)?,
+            usage: self.usage.resolve(check)?,
             log: self.log.resolve(check)?,
             verify: self.verify.resolve(check)?,
             admin: self.admin.resolve(check)?,
             advise: self.advise.resolve(check)?,
             metrics: self.metrics.resolve(check)?,
+        })
+    }
+}
+
+impl WrittenUsage {
+    fn resolve(self, check: &Check) -> Result<UsageKept, ConfigError> {
+        // Two at least of what they are added up to, so that there is one that is over; days are removed a row at a time, which is 32.
+        let least = |units: i64| (units * HOUR_MS, limits::SPAN_MS);
+        Ok(UsageKept {
+            keep_minutes: check.span("usage.keep_minutes", self.keep_minutes, "48h", least(2))?,
+            keep_hours: check.span("usage.keep_hours", self.keep_hours, "90d", least(2 * 24))?,
+            keep_days: check.span("usage.keep_days", self.keep_days, "1825d", least(2 * 24))?,
         })
     }
 }

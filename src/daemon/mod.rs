@@ -29,11 +29,11 @@ use crate::catalog::{Catalog, CatalogError, CatalogOptions};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::digest::Recogniser;
-use crate::flush::Flush;
+use crate::flush::{Flush, FlushOptions};
 use crate::geo::{Geo, GeoError};
 use crate::index::Index;
 use crate::key::Instant;
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{Keep, Store, StoreError, StoreOptions};
 use crate::systemd;
 use crate::usage::{self, CountersError, Owner, Usage, Written};
 use crate::verify::Door;
@@ -211,7 +211,9 @@ impl Running {
         };
         let catalog = Arc::new(Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), now, options)?);
         let usage = Arc::new(counters(&store, &config.run_dir)?);
-        let flush = Flush::start(Arc::clone(&usage), store, Arc::clone(&clock), config.flush_interval)
+        let usage_kept = Keep { minutes: config.usage.keep_minutes, hours: config.usage.keep_hours, days: config.usage.keep_days };
+        let flush_options = FlushOptions { interval: config.flush_interval, keep: usage_kept };
+        let flush = Flush::start(Arc::clone(&usage), store, Arc::clone(&clock), flush_options)
             .map_err(|error| ServeError::System("the flush thread", error))?;
         let flush = Arc::new(flush);
 

@@ -11,6 +11,7 @@ pub(super) const HEAD: &[u8] = b"head";
 pub(super) const PEPPERS: &[u8] = b"peppers";
 pub(super) const STORE_ID: &[u8] = b"store_id";
 pub(super) const TIME_FLOOR: &[u8] = b"time_floor";
+pub(super) const USAGE_ROLLED: &[u8] = b"usage_rolled";
 pub(super) const USAGE_WRITTEN: &[u8] = b"usage_written";
 pub(super) const REQUEST: &[u8] = b"request/";
 

@@ -32,7 +32,10 @@ pub(crate) use keys::KeyRange;
 pub use keys::Keys;
 pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;
-pub use usage::{CountRow, CountRows, CountryRow, CountryRows, LastUse, NetworkUse, RECENT_NETWORKS, UsageBatch, UsageMark};
+pub use usage::{
+    CountRow, CountRows, Counted, CountryRow, CountryRows, Keep, Kept, KeyUses, LastUse, MINUTES_IN_A_ROW, NetworkUse, RECENT_NETWORKS,
+    Step, UsageBatch, UsageMark,
+};
 
 use directory::Holds;
 use witness::Witness;
@@ -134,6 +137,7 @@ struct Inner {
     db: DB,
     path: PathBuf,
     witness: Mutex<Witness>,
+    books: usage::Books,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
     #[cfg(test)]
@@ -158,6 +162,7 @@ impl Store {
         let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| open_error(error.into_string()))?;
         let store = Store::of(db, path, Witness::open(path).map_err(system_error)?);
         store.check_witness()?;
+        store.open_books()?;
         Ok(store)
     }
 
@@ -176,7 +181,9 @@ impl Store {
         let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
         let db = opened.map_err(|error| open_error(error.into_string()))?;
         let witness = Witness::open_to_read(path).map_err(|error| open_error(error.to_string()))?;
-        Ok(Store::of(db, path, witness))
+        let store = Store::of(db, path, witness);
+        store.open_books()?;
+        Ok(store)
     }
 
     /// Writes the file `acknowledged` anew for a store that nobody has open: the store's end is taken for the right one.
@@ -194,6 +201,7 @@ impl Store {
             db,
             path: path.to_owned(),
             witness: Mutex::new(witness),
+            books: usage::Books::default(),
             #[cfg(test)]
             failing: Default::default(),
             #[cfg(test)]

@@ -3,9 +3,7 @@ use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::key::{Country, FunctionId, Instant, Key, KeyId, Settings, Verdict};
-
-const MINUTE: i64 = 60_000;
+use crate::key::{Instant, Key, KeyId, Settings};
 
 fn store() -> (TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -113,65 +111,6 @@ fn a_store_keeps_its_id() {
     let id = store.store_id().unwrap();
     assert_ne!(id, [0; 16]);
     assert_eq!(reopen(&directory, store).unwrap().store_id().unwrap(), id);
-}
-
-fn count(key: u8, minute: u32, count: u64) -> CountRow {
-    CountRow { key: KeyId([key; 16]), minute, version: 1, function: FunctionId(2), verdict: Verdict::Ok, count }
-}
-
-fn counts(store: &Store, key: Option<u8>, since: i64, until: i64) -> Vec<(u8, u32, u64)> {
-    let rows = store.usage_counts(key.map(|key| KeyId([key; 16])), Instant(since), Instant(until));
-    rows.map(|row| row.map(|row| (row.key.0[0], row.minute, row.count)).unwrap()).collect()
-}
-
-#[test]
-fn counts_add_up_over_flushes_and_restarts() {
-    let (directory, mut store) = store();
-    for minute in [10, 11, 10] {
-        let usage = UsageBatch { counts: vec![count(0, minute, 1), count(5, minute, 2), count(255, minute, 3)], ..Default::default() };
-        store.write_usage(&usage, false).unwrap();
-        store = reopen(&directory, store).unwrap();
-    }
-    assert_eq!(counts(&store, None, 0, i64::MAX), [(0, 10, 2), (0, 11, 1), (5, 10, 4), (5, 11, 2), (255, 10, 6), (255, 11, 3)]);
-    assert_eq!(counts(&store, None, 11 * MINUTE, 12 * MINUTE), [(0, 11, 1), (5, 11, 2), (255, 11, 3)]);
-    assert_eq!(counts(&store, Some(5), 0, 11 * MINUTE), [(5, 10, 4)]);
-    assert_eq!(counts(&store, Some(5), 10 * MINUTE + 1, 11 * MINUTE + 1), [(5, 10, 4), (5, 11, 2)]);
-    assert_eq!(counts(&store, Some(0), 0, i64::MAX), [(0, 10, 2), (0, 11, 1)]);
-    assert!(counts(&store, Some(9), 0, i64::MAX).is_empty());
-}
-
-#[test]
-fn countries_are_counted_by_minute_and_told_by_whole_hours() {
-    let (_directory, store) = store();
-    let row = |country, count| CountryRow { key: KeyId([1; 16]), minute: 7 * 60 + 5, country, count };
-    let usage = UsageBatch { countries: vec![row(None, 1), row(Some(Country(*b"DE")), 2)], ..Default::default() };
-    store.write_usage(&usage, false).unwrap();
-    store.write_usage(&usage, true).unwrap();
-    let rows: Vec<CountryRow> = store.usage_countries(None, Instant(0), Instant(i64::MAX)).map(Result::unwrap).collect();
-    assert_eq!(rows, [row(None, 2), row(Some(Country(*b"DE")), 4)]);
-    let told = |since: i64, until: i64| store.usage_countries(None, Instant(since * MINUTE), Instant(until * MINUTE)).count();
-    assert_eq!([told(7 * 60 + 30, 7 * 60 + 31), told(7 * 60, 7 * 60 + 1), told(6 * 60, 7 * 60), told(8 * 60, 9 * 60)], [2, 2, 0, 0]);
-}
-
-#[test]
-fn the_later_use_and_the_newest_networks_stay() {
-    let (directory, store) = store();
-    let id = KeyId([1; 16]);
-    let last = |at, version| LastUse { key: id, version, at: Instant(at), address: Some("192.0.2.1".parse().unwrap()), country: None };
-    let network = |at: i64, n: i64| NetworkUse { key: id, network: format!("10.0.{n}.0/24").parse().unwrap(), at: Instant(at) };
-    for flush in [vec![last(5, 1), last(1, 2)], vec![last(3, 1)], vec![last(2, 2)]] {
-        store.write_usage(&UsageBatch { last_uses: flush, time_floor: Some(Instant(9)), ..Default::default() }, false).unwrap();
-    }
-    for n in 0..20 {
-        store.write_usage(&UsageBatch { networks: vec![network(n, n), network(100 - n, 30)], ..Default::default() }, false).unwrap();
-    }
-    let store = reopen(&directory, store).unwrap();
-    assert_eq!(store.last_uses(id).unwrap(), [last(5, 1), last(2, 2)]);
-    assert_eq!(store.time_floor().unwrap(), Some(Instant(9)));
-    let mut newest = vec![network(100, 30)];
-    newest.extend((5..20).rev().map(|n| network(n, n)));
-    assert_eq!(store.recent_networks(id).unwrap(), newest);
-    assert_eq!(store.last_uses(KeyId([2; 16])).unwrap(), []);
 }
 
 #[test]

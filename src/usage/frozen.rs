@@ -3,14 +3,28 @@ use std::net::IpAddr;
 use super::live::Live;
 use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
 
-/// A table in which nothing is counted any more, on its way to the store. Its rows have an order, by key first, that is the same for whoever finds
-/// it after a kill; so what is written of it is one number.
+/// A table in which nothing is counted any more, on its way to the store. Its rows have an order that is the same for whoever finds it after a kill;
+/// so what is written of it is one number.
 pub struct Frozen {
     pub(super) live: Live,
-    /// Keys and places, in the order in which rows are written.
-    order: Vec<(u128, u32)>,
+    /// The rows in the order in which they are written: by bucket, by ten minutes, by key, then by the rest.
+    order: Vec<Ordered>,
     written: usize,
 }
+
+/// What the order of a row is told by nearly always, beside its place.
+#[derive(Clone, Copy)]
+struct Ordered {
+    key: KeyId,
+    /// Of [`MINUTES_TOGETHER`] minutes.
+    period: u32,
+    place: u32,
+}
+
+/// Minutes whose rows stand together. The store's rows span as many.
+pub const MINUTES_TOGETHER: u32 = 10;
+/// Buckets of keys.
+const BUCKETS: usize = 1 << u8::BITS;
 
 /// How much of what was counted is in the store. To be written there together with the rows that it tells of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,12 +64,36 @@ impl Frozen {
         Frozen { live, order: Vec::new(), written }
     }
 
-    /// Puts the rows into their order.
+    /// Puts the rows into their order: first into their buckets, which then are sorted each for itself, in the processor's cache.
     pub(super) fn sort(&mut self) {
-        let taken = self.live.taken().iter();
-        self.order = taken.map(|&place| (u128::from_be_bytes(self.live.row(place).key().0), place)).collect();
-        let live = &self.live;
-        self.order.sort_unstable_by(|(a, at), (b, bt)| a.cmp(b).then_with(|| live.row(*at).order().cmp(&live.row(*bt).order())));
+        let Frozen { live, order, .. } = self;
+        let found = |&place: &u32| {
+            let row = live.row(place);
+            Ordered { key: row.key(), period: row.minute() / MINUTES_TOGETHER, place }
+        };
+        let rows: Vec<Ordered> = live.taken().iter().map(found).collect();
+        let mut ends = [0; BUCKETS];
+        for row in &rows {
+            ends[usize::from(row.key.bucket())] += 1;
+        }
+        let mut begins = [0; BUCKETS];
+        for bucket in 1..BUCKETS {
+            begins[bucket] = ends[bucket - 1];
+            ends[bucket] += ends[bucket - 1];
+        }
+        let mut next = begins;
+        *order = vec![Ordered { key: KeyId::NONE, period: 0, place: 0 }; rows.len()];
+        for row in rows {
+            let next = &mut next[usize::from(row.key.bucket())];
+            order[*next] = row;
+            *next += 1;
+        }
+        for (begin, end) in begins.into_iter().zip(ends) {
+            order[begin..end].sort_unstable_by(|a, b| {
+                let first = (a.period, a.key.0).cmp(&(b.period, b.key.0));
+                first.then_with(|| live.row(a.place).order().cmp(&live.row(b.place).order()))
+            });
+        }
     }
 
     /// Rows that are not written yet.
@@ -63,11 +101,20 @@ impl Frozen {
         self.order.len() - self.written.min(self.order.len())
     }
 
-    /// The next rows to write, by key.
+    /// So many rows, or some fewer, so that what is to be written as one is not cut: if that leaves half of them.
+    pub fn whole(&self, most: usize) -> usize {
+        let next = &self.order[self.written.min(self.order.len())..];
+        let Some(beyond) = next.get(most) else { return next.len() };
+        let together = |row: &&Ordered| row.period == beyond.period && row.key.bucket() == beyond.key.bucket();
+        let cut = next[..most].iter().rev().take_while(together).count();
+        if most - cut >= most / 2 { most - cut } else { most }
+    }
+
+    /// The next rows to write.
     pub fn next(&self, most: usize) -> impl Iterator<Item = Row> {
         let next = &self.order[self.written.min(self.order.len())..];
-        next.iter().take(most).map(|&(_, place)| {
-            let slot = self.live.row(place);
+        next.iter().take(most).map(|ordered| {
+            let slot = self.live.row(ordered.place);
             Row {
                 key: slot.key(),
                 minute: slot.minute(),

@@ -32,7 +32,7 @@ use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
 
 pub use denials::Denial;
 pub use files::CountersError;
-pub use frozen::{Frozen, Row, Written};
+pub use frozen::{Frozen, MINUTES_TOGETHER, Row, Written};
 pub use lane::Held;
 pub use log::Owner;
 

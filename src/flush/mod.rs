@@ -2,7 +2,12 @@
 //!
 //! Two threads, so that a disk that takes its time does not keep anybody from counting: one moves events into rows whenever a ring is half full, the
 //! other writes the rows of a table in which nothing is counted any more. Each batch also says how far that table is written, so that after a
-//! kill its other rows, and no others, are written.
+//! kill its other rows, and no others, are written. Between two flushes the second adds up minutes that are over to hours and days, and removes
+//! what is older than it is to be kept.
+
+#[cfg(test)]
+mod tests;
+mod upkeep;
 
 use std::io;
 use std::sync::Arc;
@@ -15,14 +20,14 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::{error, info};
 
 use crate::clock::Clock;
-use crate::key::{Instant, KeyId, Network, Span};
-use crate::store::{CountRow, CountryRow, LastUse, NetworkUse, Store, StoreError, UsageBatch, UsageMark};
-use crate::usage::{Frozen, Row, Usage};
+use crate::key::{Instant, Span};
+use crate::store::{Counted, Keep, MINUTES_IN_A_ROW, Store, StoreError, UsageBatch, UsageMark};
+use crate::usage::{Frozen, MINUTES_TOGETHER, Row, Usage};
 
-/// Milliseconds after which the time's floor is written even if nothing was counted. A disk may sleep in between.
-const FLOOR_MS: i64 = 60_000;
+use upkeep::Upkeep;
+
 /// Rows that are written at a time, which takes a few milliseconds.
-const ROWS_WRITTEN: usize = 1_024;
+const ROWS_WRITTEN: usize = 16_384;
 /// How many times as long as it wrote the thread then rests, so that a long flush takes a quarter of a processor.
 const REST: u32 = 3;
 /// How many times the processor time of a flush passes from its beginning to that of the next, so that all flushes together take a tenth of a
@@ -30,6 +35,15 @@ const REST: u32 = 3;
 const SPACING: u32 = 10;
 /// How long the thread that drains sleeps unless it is woken. A ring that fills wakes it.
 const DRAIN_SLEEP: Duration = Duration::from_secs(10);
+
+/// What is set about the flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlushOptions {
+    /// The time between two flushes.
+    pub interval: Span,
+    /// How long usage is kept.
+    pub keep: Keep,
+}
 
 /// The threads that flush.
 pub struct Flush {
@@ -80,6 +94,8 @@ pub struct Status {
     pub per_second: u64,
     /// Up to when all that was counted is in the store.
     through: Option<Instant>,
+    /// Why usage is not added up or removed, if it is not.
+    upkeep_failing: Option<String>,
 }
 
 impl Flush {
@@ -87,13 +103,14 @@ impl Flush {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(usage: Arc<Usage>, store: Store, clock: Arc<Clock>, interval: Span) -> io::Result<Flush> {
-        let interval_ms = interval.0.max(1);
+    pub fn start(usage: Arc<Usage>, store: Store, clock: Arc<Clock>, options: FlushOptions) -> io::Result<Flush> {
+        let interval_ms = options.interval.0.max(1);
         let now = clock.now();
         let status = Status { interval_ms: interval_ms as u64, through: Some(now), ..Status::default() };
         let rate = Rate { since: time::Instant::now(), verifies: usage.totals().iter().sum() };
         let shared = Arc::new(Shared { usage, clock, stopping: AtomicBool::new(false), status: Mutex::new(status) });
-        let worker = Worker { shared: Arc::clone(&shared), store, interval_ms, refused: None, floor_written_at: None, rate };
+        let upkeep = Upkeep::new(now, options.keep);
+        let worker = Worker { shared: Arc::clone(&shared), store, interval_ms, refused: None, upkeep, rate };
         let write = thread::Builder::new().name("flush".to_owned()).spawn(move || worker.run())?;
         let (drained, writer) = (Arc::clone(&shared), write.thread().clone());
         let drain = thread::Builder::new().name("drain".to_owned()).spawn(move || drain(&drained, &writer));
@@ -115,6 +132,7 @@ impl Flush {
         let figures = self.shared.usage.figures();
         (status.rows, status.most_rows) = (figures.rows as u64, figures.most_rows as u64);
         (status.folded, status.lost) = (figures.folded, figures.lost);
+        status.failing = status.failing.or_else(|| status.upkeep_failing.clone());
         status.lag_ms = status.through.map_or(0, |through| self.shared.clock.now().since(through).0.max(0)) as u64;
         status
     }
@@ -160,7 +178,7 @@ struct Worker {
     interval_ms: i64,
     /// A table that the store refused some rows of.
     refused: Option<Frozen>,
-    floor_written_at: Option<Instant>,
+    upkeep: Upkeep,
     rate: Rate,
 }
 
@@ -176,6 +194,7 @@ impl Worker {
         loop {
             if !self.is_stopping() {
                 let due = time::Instant::now() + next(self.shared.clock.now(), self.interval_ms);
+                self.keep_up(due.max(not_before));
                 self.wait(due.max(not_before));
             }
             let last = self.is_stopping();
@@ -238,7 +257,7 @@ impl Worker {
             }
         }
         if written.is_ok() {
-            written = self.write_floor(last);
+            written = self.note_time(last);
         }
         self.tell(written.as_ref().err(), rows, begun.elapsed(), through);
         if last
@@ -254,7 +273,7 @@ impl Worker {
     fn write(&mut self, frozen: &mut Frozen, last: bool) -> Result<(), StoreError> {
         while frozen.left() > 0 {
             let begun = time::Instant::now();
-            let rows = frozen.left().min(ROWS_WRITTEN);
+            let rows = frozen.whole(ROWS_WRITTEN);
             let mut batch = batch(frozen.next(rows));
             let after = frozen.after(rows);
             batch.written = Some(UsageMark { generation: after.generation, rows: after.rows });
@@ -264,17 +283,6 @@ impl Worker {
                 // Leaves the processor to those who verify; but not where what they count would soon find no row.
                 self.wait(time::Instant::now() + begun.elapsed() * REST);
             }
-        }
-        Ok(())
-    }
-
-    fn write_floor(&mut self, last: bool) -> Result<(), StoreError> {
-        let now = self.shared.clock.now();
-        // Asked for even when it is not written: the clock wants to be watched.
-        let floor = self.shared.clock.floor();
-        if last || self.floor_written_at.is_none_or(|at| now.since(at).0 >= FLOOR_MS) {
-            self.store.write_usage(&UsageBatch { time_floor: Some(floor), ..UsageBatch::default() }, true)?;
-            self.floor_written_at = Some(now);
         }
         Ok(())
     }
@@ -324,159 +332,14 @@ fn next(now: Instant, interval_ms: i64) -> Duration {
     Duration::from_millis((interval_ms - now.0.rem_euclid(interval_ms)) as u64)
 }
 
-/// What the store is told of rows, which come by key.
+/// What the store is told of rows.
 fn batch(rows: impl Iterator<Item = Row>) -> UsageBatch {
-    let mut batch = UsageBatch::default();
-    for row in rows {
-        let Row { key, minute, version, function, verdict, country, count, last_at: at, last_address: address } = row;
-        batch.counts.push(CountRow { key, minute, version, function, verdict, count });
-        batch.countries.push(CountryRow { key, minute, country, count });
-        if key != KeyId::NONE {
-            batch.last_uses.push(LastUse { key, version, at, address, country });
-            batch.networks.extend(address.map(|address| NetworkUse { key, network: Network::around(address), at }));
-        }
-    }
-    batch
+    let counted = rows.map(|row| {
+        let Row { key, minute, version, function, verdict, country, count, last_at, last_address } = row;
+        Counted { key, minute, version, function, verdict, country, count, last_at, last_address }
+    });
+    UsageBatch { rows: counted.collect(), ..UsageBatch::default() }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::{Country, FunctionId, KeyId, Verdict};
-    use crate::store::StoreOptions;
-    use crate::usage::Event;
-
-    struct Running {
-        usage: Arc<Usage>,
-        store: Store,
-        flush: Flush,
-        started_at: Instant,
-        _directory: tempfile::TempDir,
-    }
-
-    fn start(interval: &str) -> Running {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
-        let (usage, clock) = (Arc::new(Usage::new()), Arc::new(Clock::start(Instant(0))));
-        let started_at = clock.now();
-        let flush = Flush::start(Arc::clone(&usage), store.clone(), clock, interval.parse().unwrap()).unwrap();
-        Running { usage, store, flush, started_at, _directory: directory }
-    }
-
-    const KEY: KeyId = KeyId([7; 16]);
-
-    impl Running {
-        fn count(&self, times: usize) {
-            let event = Event {
-                key: KEY,
-                version: 2,
-                function: FunctionId::FIRST,
-                verdict: Verdict::Ok,
-                country: Some(Country(*b"DE")),
-                address: Some("192.0.2.7".parse().unwrap()),
-                at: self.started_at,
-                function_name: "leads.insert",
-            };
-            (0..times).for_each(|_| self.usage.count(0, &event));
-        }
-
-        fn stored(&self) -> u64 {
-            let day = Span(86_400_000);
-            let rows = self.store.usage_counts(Some(KEY), Instant(self.started_at.0 - day.0), self.started_at.plus(day));
-            rows.map(|row| row.unwrap().count).sum()
-        }
-
-        fn wait_for(&self, what: impl Fn(&Status) -> bool) -> Status {
-            for _ in 0..1_000 {
-                let status = self.flush.status();
-                if what(&status) {
-                    return status;
-                }
-                thread::sleep(Duration::from_millis(10));
-            }
-            panic!("{:?}", self.flush.status());
-        }
-    }
-
-    #[test]
-    fn what_is_counted_is_stored_each_interval_and_at_the_end() {
-        let running = start("100ms");
-        running.count(1_000);
-        running.wait_for(|status| status.last_rows == 1);
-        assert_eq!(running.stored(), 1_000);
-        running.count(234);
-        running.flush.stop().unwrap();
-        assert_eq!(running.stored(), 1_234);
-        let last = running.store.last_uses(KEY).unwrap();
-        assert_eq!((last.len(), last[0].version, last[0].country), (1, 2, Some(Country(*b"DE"))));
-        assert_eq!(running.store.recent_networks(KEY).unwrap()[0].network.to_string(), "192.0.2.0/24");
-        assert!(running.store.time_floor().unwrap().unwrap() >= running.started_at);
-        running.flush.stop().unwrap();
-    }
-
-    #[test]
-    fn the_end_does_not_wait_for_the_interval() {
-        let running = start("60s");
-        running.count(5);
-        let begun = time::Instant::now();
-        running.flush.stop().unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(10));
-        assert_eq!(running.stored(), 5);
-    }
-
-    #[test]
-    fn what_the_store_refuses_is_kept_and_counted_once() {
-        let running = start("100ms");
-        running.wait_for(|status| status.last_at.is_some());
-        running.store.fail_writes(true);
-        running.count(10);
-        let status = running.wait_for(|status| status.failures >= 2);
-        assert!(status.failing.is_some());
-        running.count(10);
-        running.store.fail_writes(false);
-        running.wait_for(|status| status.failing.is_none());
-        running.flush.stop().unwrap();
-        assert_eq!((running.stored(), running.flush.status().lost), (20, 0));
-    }
-
-    /// More rows than are written at a time, than a ring holds, and than the first table has.
-    #[test]
-    fn every_verify_of_many_keys_is_stored() {
-        const KEYS: u64 = 150_000;
-        let running = start("100ms");
-        for number in 0..KEYS {
-            let mut key = [0; 16];
-            key[8..].copy_from_slice(&(number + 1).to_be_bytes());
-            let event = Event {
-                key: KeyId(key),
-                version: 1,
-                function: FunctionId::FIRST,
-                verdict: Verdict::Ok,
-                country: None,
-                address: None,
-                at: running.started_at,
-                function_name: "leads.insert",
-            };
-            running.usage.count(0, &event);
-        }
-        running.flush.stop().unwrap();
-        let rows = running.store.usage_counts(None, Instant(0), running.started_at.plus(Span(86_400_000)));
-        let stored: u64 = rows.map(|row| row.unwrap().count).sum();
-        assert_eq!((stored, running.flush.status().lost, running.flush.status().folded), (KEYS, 0, 0));
-    }
-
-    #[test]
-    fn a_last_flush_that_fails_is_an_error() {
-        let running = start("60s");
-        running.count(1);
-        running.store.fail_writes(true);
-        assert!(running.flush.stop().is_err());
-    }
-
-    #[test]
-    fn flushes_come_at_whole_intervals() {
-        for (now, interval_ms, due) in [(0, 1_000, 1_000), (1_999, 1_000, 1), (6_000, 7_000, 1_000), (61_000, 100, 100)] {
-            assert_eq!(next(Instant(now), interval_ms), Duration::from_millis(due), "{now}");
-        }
-    }
-}
+/// Rows come as the store writes them: so none is sorted again.
+const _: () = assert!(MINUTES_TOGETHER == MINUTES_IN_A_ROW);

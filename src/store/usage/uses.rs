@@ -1,0 +1,159 @@
+//! Last uses and recent networks of keys: those of hours that are rolled up in a row for each key, the later ones in the rows of minutes.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bincode::{Decode, Encode};
+use rocksdb::WriteBatch;
+
+use super::block::OfKey;
+use super::read::Reader;
+use super::{LastUse, NetworkUse, RECENT_NETWORKS, Step, USES};
+use crate::key::{Country, Instant, KeyId, Network};
+use crate::store::{Family, Store, StoreError, record};
+
+/// What is stored of the uses of a key: the last of each version, and the networks, newest first.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct StoredUses {
+    last: Vec<(u16, StoredUse)>,
+    networks: Vec<(Instant, Network)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+struct StoredUse {
+    at: Instant,
+    address: Option<IpAddr>,
+    country: Option<Country>,
+}
+
+/// How a key was used last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUses {
+    /// The key.
+    pub key: KeyId,
+    /// The last use of each of its secrets that was ever used, by version.
+    pub last: Vec<LastUse>,
+    /// The networks that it was used from, newest first; at most 16.
+    pub networks: Vec<NetworkUse>,
+}
+
+impl Store {
+    /// The last use of each of a key's secrets that was ever used, by version.
+    pub fn last_uses(&self, key: KeyId) -> Result<Vec<LastUse>, StoreError> {
+        Ok(self.uses(key)?.last)
+    }
+
+    /// The networks that a key was used from, newest first; at most 16.
+    pub fn recent_networks(&self, key: KeyId) -> Result<Vec<NetworkUse>, StoreError> {
+        Ok(self.uses(key)?.networks)
+    }
+
+    /// Last uses and networks of all keys of a bucket ([`KeyId::bucket`]) that were ever used, by key: 256 calls tell them of every key.
+    pub fn uses_of_bucket(&self, bucket: u8) -> Result<Vec<KeyUses>, StoreError> {
+        let mut uses = BTreeMap::new();
+        let reader = Reader::new(self)?;
+        reader.each_row(&[USES, bucket], |row, value| {
+            let key = row.last_chunk().filter(|_| row.len() == uses_row(KeyId::NONE).len()).ok_or_else(|| super::usage_error(row))?;
+            uses.insert(KeyId(*key), record::decode(Family::Usage, row, value)?);
+            Ok(())
+        })?;
+        later_uses(&reader, bucket, None, &mut uses)?;
+        Ok(uses.into_iter().map(|(key, uses)| uses.told(key)).collect())
+    }
+
+    fn uses(&self, key: KeyId) -> Result<KeyUses, StoreError> {
+        let reader = Reader::new(self)?;
+        let row = uses_row(key);
+        let mut uses = BTreeMap::new();
+        if let Some(value) = reader.get(&row)? {
+            uses.insert(key, record::decode(Family::Usage, &row, &value)?);
+        }
+        later_uses(&reader, key.bucket(), Some(key), &mut uses)?;
+        Ok(uses.remove(&key).unwrap_or_default().told(key))
+    }
+}
+
+/// Adds the uses that are in rows of minutes alone.
+fn later_uses(reader: &Reader<'_>, bucket: u8, only: Option<KeyId>, uses: &mut BTreeMap<KeyId, StoredUses>) -> Result<(), StoreError> {
+    let from = reader.marks.hours.end(bucket) * Step::Hour.minutes();
+    let mut of_key = OfKey::default();
+    reader.each_block(Step::Minute, bucket, (from, u64::MAX), only, |base, block| {
+        if block.has_uses() {
+            of_key.clear();
+            of_key.read(block)?;
+            let of_key = StoredUses::of(&of_key, base);
+            uses.entry(block.key).or_default().add(of_key);
+        }
+        Some(())
+    })
+}
+
+impl StoredUses {
+    /// What a row that begins at this minute has of a key.
+    pub(super) fn of(of_key: &OfKey, minute: u64) -> StoredUses {
+        let base = i64::try_from(minute).unwrap_or(i64::MAX).saturating_mul(super::MINUTE_MS);
+        let at = |ms: i64| Instant(base.saturating_add(ms));
+        let last = of_key.uses.iter().map(|last| {
+            let country = (last.country != super::NO_COUNTRY).then_some(Country(last.country));
+            (last.version, StoredUse { at: at(last.at), address: last.address, country })
+        });
+        let last = last.collect();
+        StoredUses { last, networks: of_key.all_networks().into_iter().map(|(ms, network)| (at(ms.0), network)).collect() }
+    }
+
+    pub(super) fn add(&mut self, other: StoredUses) {
+        self.last.extend(other.last);
+        self.networks.extend(other.networks);
+        self.join();
+    }
+
+    /// Of each version only the last use stays, of the networks the newest.
+    fn join(&mut self) {
+        self.last.sort_by_key(|(version, last)| (*version, Reverse(*last)));
+        self.last.dedup_by_key(|(version, _)| *version);
+        newest(&mut self.networks);
+    }
+
+    fn told(self, key: KeyId) -> KeyUses {
+        let last = self.last.into_iter();
+        let last = last.map(|(version, StoredUse { at, address, country })| LastUse { key, version, at, address, country }).collect();
+        KeyUses { key, last, networks: self.networks.into_iter().map(|(at, network)| NetworkUse { key, network, at }).collect() }
+    }
+
+    /// Adds this to what is stored of a key.
+    pub(super) fn write(&self, store: &Store, key: KeyId, batch: &mut WriteBatch) {
+        batch.merge_cf(store.family(Family::Usage), uses_row(key), record::encode(self));
+    }
+}
+
+/// Keeps the newest networks, each with the time when it was used last, newest first.
+pub(super) fn newest(networks: &mut Vec<(Instant, Network)>) {
+    networks.sort_unstable_by(|a, b| b.cmp(a));
+    let mut kept = 0;
+    for at in 0..networks.len() {
+        if kept < RECENT_NETWORKS && networks[..kept].iter().all(|(_, network)| *network != networks[at].1) {
+            networks[kept] = networks[at];
+            kept += 1;
+        }
+    }
+    networks.truncate(kept);
+}
+
+/// Joins rows of a key's uses. What cannot be read is left out.
+pub(super) fn merge<'a>(row: &[u8], values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut all = StoredUses::default();
+    for stored in values.filter_map(|value| record::decode::<StoredUses>(Family::Usage, row, value).ok()) {
+        all.last.extend(stored.last);
+        all.networks.extend(stored.networks);
+    }
+    all.join();
+    record::encode(&all)
+}
+
+fn uses_row(key: KeyId) -> [u8; 18] {
+    let mut row = [USES; 18];
+    row[1] = key.bucket();
+    row[2..].copy_from_slice(&key.0);
+    row
+}
