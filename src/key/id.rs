@@ -55,7 +55,7 @@ impl KeyId {
     pub fn bucket(self) -> u8 {
         let number = u128::from_be_bytes(self.0);
         let mixed = ((number as u64) ^ (number >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        if self == KeyId::NONE { 0 } else { 1 + ((mixed >> 32) * 255 >> 32) as u8 }
+        if self == KeyId::NONE { 0 } else { 1 + (((mixed >> 32) * 255) >> 32) as u8 }
     }
 }
 

@@ -8,7 +8,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::functions::StoredFunction;
 use super::history::{ENTRY, OF_FUNCTION, OF_KEY, entry_row, subject_row};
 use super::keys::{LIVE, READAHEAD_BYTES, TOMBSTONE, name_row_of, named_by};
-use super::{Family, Head, PepperMarks, Recorded, Remembered, Store, StoreError, UsageMark, disk_error, meta, record};
+use super::{Family, Head, PepperMarks, Recorded, Remembered, Store, StoreError, UsageMark, disk_error, meta, record, usage};
 use crate::key::history::{Entry, Subject};
 use crate::key::{FunctionName, Grant, Instant, Key, KeyId};
 
@@ -350,6 +350,7 @@ impl Look<'_> {
                 meta::PEPPERS => record::decode::<PepperMarks>(family, row, value).map(drop),
                 meta::STORE_ID => record::decode::<[u8; 16]>(family, row, value).map(drop),
                 meta::TIME_FLOOR => record::decode::<Instant>(family, row, value).map(drop),
+                meta::USAGE_ROLLED => usage::check_marks(value),
                 meta::USAGE_WRITTEN => record::decode::<UsageMark>(family, row, value).map(drop),
                 row if row.starts_with(meta::REQUEST) => record::decode::<Remembered>(family, row, value).map(|remembered| {
                     if !matches!(self.get(Family::Keys, &remembered.key.0), Ok(Some(_))) {
@@ -370,7 +371,11 @@ impl Look<'_> {
 
     fn usage(&self, checker: &mut dyn Checker) -> Result<Part, Stopped> {
         let mut part = Part::new("usage", "rows");
-        self.each(Family::Usage, &[], &mut part, checker, |_, _, _, _| ())?;
+        self.each(Family::Usage, &[], &mut part, checker, |part, _, row, value| {
+            if let Err(error) = usage::check_row(row, value) {
+                part.fault(error.to_string());
+            }
+        })?;
         Ok(part)
     }
 

@@ -181,9 +181,7 @@ impl Store {
         let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
         let db = opened.map_err(|error| open_error(error.into_string()))?;
         let witness = Witness::open_to_read(path).map_err(|error| open_error(error.to_string()))?;
-        let store = Store::of(db, path, witness);
-        store.open_books()?;
-        Ok(store)
+        Ok(Store::of(db, path, witness))
     }
 
     /// Writes the file `acknowledged` anew for a store that nobody has open: the store's end is taken for the right one.

@@ -76,10 +76,11 @@ impl Frozen {
         for row in &rows {
             ends[usize::from(row.key.bucket())] += 1;
         }
-        let mut begins = [0; BUCKETS];
-        for bucket in 1..BUCKETS {
-            begins[bucket] = ends[bucket - 1];
-            ends[bucket] += ends[bucket - 1];
+        let (mut begins, mut begin) = ([0; BUCKETS], 0);
+        for (first, end) in begins.iter_mut().zip(&mut ends) {
+            *first = begin;
+            begin += *end;
+            *end = begin;
         }
         let mut next = begins;
         *order = vec![Ordered { key: KeyId::NONE, period: 0, place: 0 }; rows.len()];

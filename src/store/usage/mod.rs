@@ -443,6 +443,34 @@ fn usage_error(row: &[u8]) -> StoreError {
     record::record_error(Family::Usage, row, "this is not a usage row".to_owned())
 }
 
+/// Whether a row of the usage can be read whole. Rows of other letters are not looked into.
+pub(super) fn check_row(row: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    let Some(&letter) = row.first() else { return Err(usage_error(row)) };
+    match letter {
+        b'M' | b'H' | b'D' => {
+            let whole = || {
+                let mut blocks = block::Blocks::new(value)?;
+                let mut of_key = OfKey::default();
+                while let Some(block) = blocks.next().ok()? {
+                    of_key.clear();
+                    of_key.read(&block)?;
+                    of_key.counts.iter().try_for_each(|(place, _)| Verdict::from_number(place.verdict).map(drop))?;
+                }
+                (row.len() == ROW_BYTES).then_some(())
+            };
+            whole().ok_or_else(|| usage_error(row))
+        }
+        USES => record::decode::<StoredUses>(Family::Usage, row, value).map(drop),
+        COVERED => record::decode::<u64>(Family::Usage, row, value).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the marks can be read.
+pub(super) fn check_marks(value: &[u8]) -> Result<(), StoreError> {
+    record::decode::<Marks>(Family::Meta, meta::USAGE_ROLLED, value).map(drop)
+}
+
 /// Joins rows: counts add up, of last uses the later stays, of networks the newest 16. What of an operand cannot be read is left out,
 /// since an error here would stop RocksDB's compactions, and with them every change, for the sake of a counter.
 pub(super) fn merge(row: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
