@@ -10,6 +10,7 @@ mod ask;
 mod body;
 mod catalog;
 mod check;
+mod denials;
 mod evidence;
 mod export;
 mod health;

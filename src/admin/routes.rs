@@ -17,7 +17,7 @@ use super::access::{Authority, Peer};
 use super::problem::{Failure, Word};
 use super::server::Shared;
 use super::wire::Problem;
-use super::{advise, catalog, check, export, import, keys, list, metrics, status, trace, usage};
+use super::{advise, catalog, check, denials, export, import, keys, list, metrics, status, trace, usage};
 
 /// The path of the document itself.
 const DOCUMENT: &str = "/v1/openapi.json";
@@ -50,7 +50,7 @@ fn documented() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(catalog::restrict, catalog::remove))
         .routes(routes!(catalog::function_history))
         .routes(routes!(usage::usage))
-        .routes(routes!(usage::denials))
+        .routes(routes!(denials::denials))
         .routes(routes!(advise::get))
         .routes(routes!(trace::country))
         .routes(routes!(trace::identify))

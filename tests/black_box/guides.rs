@@ -18,6 +18,11 @@ fn change_a_key() {
 }
 
 #[test]
+fn read_usage() {
+    follow("read-usage.md");
+}
+
+#[test]
 fn restricted_functions() {
     follow("restricted-functions.md");
 }

@@ -17,7 +17,7 @@ pub use keys::{
 };
 pub use status::{AdminStatus, CountryDbStatus, FlushStatus, FunctionCounts, KeyCounts, Problem, StatusView, StoreStatus, VerifyStatus};
 pub use transfer::{GeneratedView, ImportView, KeyLine, SecretLine};
-pub use usage::{CountryView, DenialList, DenialView, RecentNetwork, UsageRow, UsageView};
+pub use usage::{CountryView, DenialList, DenialView, Interval, Period, RecentNetwork, UsageRow, UsageView};
 
 pub(super) use keys::{BulkFields, CreateFields, PatchFields};
 pub(super) use transfer::LineFields;

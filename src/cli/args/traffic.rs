@@ -1,17 +1,23 @@
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use clap::Args;
+use jiff::civil::DateTime;
 
 use super::{Actor, key_argument};
 use crate::advise::Kind;
-use crate::key::{KeyRef, Span, When};
+use crate::key::{Instant, InstantError, KeyRef, Span, shown};
 
 /// `usage`
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   doorward usage                              all keys, the last 24 hours
+  doorward usage --top 20 --last 7d           the 20 keys that are used most, and all others together
   doorward usage acme/web --last 7d           one key, and the last use of each of its secrets
-  doorward usage --account acme --json --by function,verdict")]
+  doorward usage acme/web --by hour --local   drawn over time, by the clock on your wall
+  doorward usage --top 20 --by verdict        the same keys, and what they were answered
+  doorward usage --account acme --by function,verdict --json
+  doorward usage --by day --since 2026-01-01 --until 2027-01-01 --csv > 2026.csv")]
 pub(crate) struct Usage {
     /// Of this key: its id, or account/name [default: of all]
     #[arg(value_parser = key_argument)]
@@ -19,21 +25,57 @@ pub(crate) struct Usage {
     /// Of the keys of this account
     #[arg(long, conflicts_with = "key")]
     pub(crate) account: Option<String>,
+    /// The N keys that are used most, and all others together
+    #[arg(long, value_name = "N", conflicts_with = "key", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) top: Option<u16>,
     /// Over this span until now
     #[arg(long, value_name = "SPAN", default_value = "24h", conflicts_with_all = ["since", "until"])]
     pub(crate) last: Span,
-    /// From this moment: RFC 3339 or a date
+    /// From this moment: RFC 3339, a date, a date and time such as 2026-11-23T09:30, or a span ago
     #[arg(long, value_name = "WHEN")]
-    pub(crate) since: Option<When>,
-    /// To this moment: RFC 3339 or a date
+    pub(crate) since: Option<Moment>,
+    /// To this moment, likewise; a date means its beginning
     #[arg(long, value_name = "WHEN")]
-    pub(crate) until: Option<When>,
-    /// One table by these dimensions: function, verdict, secret, country, minute, hour, day, key
+    pub(crate) until: Option<Moment>,
+    /// By these dimensions: function, verdict, secret, country, minute, hour, day, key
     #[arg(long, value_name = "DIMENSION", value_delimiter = ',', value_parser = DIMENSIONS)]
     pub(crate) by: Vec<String>,
+    /// Hours, days and times by this machine's time zone, or $TZ, instead of UTC
+    #[arg(long)]
+    pub(crate) local: bool,
+    /// Comma-separated values (RFC 4180), with the field names of --json
+    #[arg(long)]
+    pub(crate) csv: bool,
 }
 
 const DIMENSIONS: [&str; 8] = ["function", "verdict", "secret", "country", "minute", "hour", "day", "key"];
+
+/// A moment of the past as a person writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// With its offset.
+    At(Instant),
+    /// So long ago.
+    Ago(Span),
+    /// What the clock showed, in UTC or in the reader's time zone.
+    Clock(DateTime),
+}
+
+impl FromStr for Moment {
+    type Err = InstantError;
+
+    fn from_str(text: &str) -> Result<Moment, InstantError> {
+        if let Ok(instant) = text.parse() {
+            return Ok(Moment::At(instant));
+        }
+        if let Ok(span) = text.parse() {
+            return Ok(Moment::Ago(span));
+        }
+        // What has a zone behind it would be read without it.
+        let clock = text.bytes().all(|b| b.is_ascii_digit() || b"-: .T".contains(&b)).then(|| text.parse().ok()).flatten();
+        clock.map(Moment::Clock).ok_or_else(|| InstantError::When(shown(text)))
+    }
+}
 
 /// `advise`
 #[derive(Debug, Clone, Args)]
@@ -84,4 +126,26 @@ pub(crate) struct Denials {
 pub(crate) struct Country {
     /// An IPv4 or IPv6 address
     pub(crate) address: IpAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_of_the_past_is_any_of_four_forms() {
+        let read = |text: &str| text.parse::<Moment>();
+        assert_eq!(read("2026-11-23T09:30:00+01:00").unwrap(), Moment::At("2026-11-23T08:30:00Z".parse().unwrap()));
+        assert_eq!(read("7d").unwrap(), Moment::Ago(Span(7 * 86_400_000)));
+        for (text, clock) in [
+            ("2026-11-23", "2026-11-23T00:00:00"),
+            ("2026-11-23T09:30", "2026-11-23T09:30:00"),
+            ("2026-11-23 09:30", "2026-11-23T09:30:00"),
+        ] {
+            assert_eq!(read(text).unwrap(), Moment::Clock(clock.parse().unwrap()));
+        }
+        for bad in ["yesterday", "", "2026-13-01", "2026-11-23T09:30[Europe/Berlin]", "12"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,0 +1,227 @@
+//! The page of a report without dimensions: how much, when, by whom, what, and with which verdicts.
+
+use super::chart::{Point, columns};
+use super::tables::{bars, points, time_table};
+use super::{Report, known_seconds, share};
+use crate::admin::wire::UsageView;
+use crate::cli::exit::Failure;
+use crate::cli::screen::{Hue, grouped};
+use crate::cli::table::Grid;
+use crate::cli::view;
+use crate::key::Span;
+
+/// Keys of the page.
+const TOP: usize = 5;
+const HOUR_MS: i64 = 3_600_000;
+/// Rows of another table of the page.
+const ROWS: usize = 6;
+/// Lines of its chart.
+const HEIGHT: usize = 6;
+/// From this width on tables stand side by side.
+const SIDE_BY_SIDE: usize = 140;
+/// Blanks between them.
+const BETWEEN: usize = 4;
+
+/// The whole page.
+pub(super) fn page(report: &Report) -> Result<String, Failure> {
+    let screen = report.screen;
+    let unit = unit(report.until.since(report.since));
+    let over_time = report.ask(&[unit], None)?;
+    let mut text = heading(report, &over_time, Some(unit));
+    if screen.terminal {
+        let points: Vec<Point> = points(&over_time);
+        if over_time.total > 0 || !over_time.unknown.is_empty() {
+            text.push_str(&columns(screen, &report.zone, unit, &points, HEIGHT));
+            text.push('\n');
+        }
+    }
+    if over_time.total > 0 {
+        let mut tables = Vec::new();
+        let wide = screen.terminal && screen.width >= SIDE_BY_SIDE;
+        let width = if wide { (screen.width - BETWEEN) / 2 } else { screen.width };
+        if report.arguments.key.is_none() {
+            tables.push(bars(report, "key", &report.ask(&[], Some(TOP))?, usize::MAX, width));
+        }
+        for dimension in ["function", "verdict", "country"] {
+            tables.push(bars(report, dimension, &report.ask(&[dimension], None)?, ROWS, width));
+        }
+        for pair in tables.chunks(if wide { 2 } else { 1 }) {
+            match pair {
+                [left, right] => text.push_str(&side_by_side(left, right, width + BETWEEN)),
+                others => others.iter().for_each(|table| text.push_str(table)),
+            }
+            text.push('\n');
+        }
+        if !screen.terminal {
+            text.push_str(&time_table(report, unit, &over_time));
+            text.push('\n');
+        }
+    } else if screen.terminal {
+        text.push_str("Nothing was verified in that time.\n");
+    }
+    text.push_str(&secrets(report, &over_time));
+    Ok(format!("{}\n", text.trim_end()))
+}
+
+/// Two tables in one, the second from this column on.
+fn side_by_side(left: &str, right: &str, column: usize) -> String {
+    let (mut left, mut right) = (left.lines(), right.lines());
+    let mut text = String::new();
+    loop {
+        let line = match (left.next(), right.next()) {
+            (None, None) => return text,
+            (line, None) => line.unwrap_or_default().to_owned(),
+            (line, Some(beside)) => {
+                let line = line.unwrap_or_default();
+                let space = column.saturating_sub(console::measure_text_width(line));
+                format!("{line}{}{beside}", " ".repeat(space))
+            }
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+}
+
+/// The unit in which so long a time is drawn.
+pub(super) fn unit(span: Span) -> &'static str {
+    match span.0 / HOUR_MS {
+        ..3 => "minute",
+        3..96 => "hour",
+        _ => "day",
+    }
+}
+
+/// How much it was in all, of what time, and what is not known of it. `drawn`: the unit of a chart that follows.
+pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) -> String {
+    let (screen, zone) = (report.screen, &report.zone);
+    let seconds = known_seconds(view, screen.now);
+    if !screen.terminal {
+        let mut text = format!("since: {}\nuntil: {}\n", zone.exact(view.since), zone.exact(view.until));
+        for interval in &view.unknown {
+            text.push_str(&format!("unknown: {} to {}\n", zone.exact(interval.since), zone.exact(interval.until)));
+        }
+        text.push_str(&format!("total: {}\n", view.total));
+        if let Some(denied) = view.denied {
+            text.push_str(&format!("denied: {denied}\n"));
+        }
+        return format!("{text}per_second: {:.4}\n\n", view.total as f64 / seconds.max(1.0));
+    }
+    let span = Span(view.until.since(view.since).0 / 60_000 * 60_000);
+    let mut parts = vec![format!("{} verifies of {}", grouped(view.total), report.whose())];
+    if view.total > 0 {
+        parts.extend(view.denied.map(|denied| format!("{} denied", share(denied, view.total))));
+        parts.push(rate(view.total, seconds));
+    }
+    let mut text: String =
+        flowed(&parts, ", ", screen.width).lines().map(|line| format!("{}\n", screen.paint(line, Hue::Strong))).collect();
+    let times = vec![zone.moment(view.since), format!("to {} ({span}{})", zone.moment(view.until), zone.suffix())];
+    text.push_str(&flowed(&times, " ", screen.width));
+    if !view.unknown.is_empty() {
+        let unknown: i64 = view.unknown.iter().map(|interval| interval.until.since(interval.since).0).sum();
+        let (first, rest) = (&view.unknown[0], view.unknown.len() - 1);
+        let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+        let mut parts = vec![
+            format!("Not known: {} of it,", Span((unknown / 60_000 * 60_000).max(60_000))),
+            format!("{} to {}{more}:", zone.moment(first.since), zone.moment(first.until)),
+            "the daemon did not run,".to_owned(),
+            "or it is no longer kept.".to_owned(),
+        ];
+        parts.extend(drawn.map(|_| "Drawn as ·".to_owned()));
+        let note = flowed(&parts, " ", screen.width);
+        text.extend(note.lines().map(|line| format!("{}\n", screen.paint(line, Hue::Warn))));
+    }
+    if let Some(exact) = view.exact_since {
+        let parts = [
+            format!("Exact from {} on;", zone.moment(exact)),
+            "before, longer units are kept,".to_owned(),
+            "each counted by its middle.".to_owned(),
+        ];
+        text.push_str(&flowed(&parts, " ", screen.width));
+    }
+    text.push('\n');
+    text
+}
+
+/// Parts in lines no wider than this, broken between parts.
+fn flowed(parts: &[String], between: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for (at, part) in parts.iter().enumerate() {
+        let end = if at + 1 < parts.len() { between.trim_end() } else { "" };
+        let line = lines.last_mut().expect("there is a line");
+        let needed = console::measure_text_width(line) + 1 + console::measure_text_width(part) + end.len();
+        if line.is_empty() {
+            line.push_str(&format!("{part}{end}"));
+        } else if needed <= width {
+            line.push_str(&format!(" {part}{end}"));
+        } else {
+            lines.push(format!("{part}{end}"));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// How often, in the unit that leaves a figure one can picture.
+fn rate(count: u64, seconds: f64) -> String {
+    if seconds < 1.0 {
+        return "in less than a second".to_owned();
+    }
+    let a_second = count as f64 / seconds;
+    let (figure, unit) = match a_second {
+        1.0.. => (a_second, "second"),
+        _ if a_second * 60.0 >= 1.0 => (a_second * 60.0, "minute"),
+        _ if a_second * 3_600.0 >= 1.0 || seconds < 86_400.0 => (a_second * 3_600.0, "hour"),
+        _ => (a_second * 86_400.0, "day"),
+    };
+    let figure = if figure >= 100.0 { grouped(figure.round() as u64) } else { format!("{figure:.1}") };
+    format!("{figure} {} {unit}", if unit == "hour" { "an" } else { "a" })
+}
+
+/// The last use of each secret, and from where, where one key was asked for.
+fn secrets(report: &Report, view: &UsageView) -> String {
+    let screen = report.screen;
+    if view.secrets.is_empty() {
+        return String::new();
+    }
+    let mut text = view::secrets(screen, &view.secrets, true);
+    if !view.networks.is_empty() {
+        let mut grid = Grid::new(&["RECENT NETWORK", "LAST USED"]);
+        for network in &view.networks {
+            grid.row(vec![network.network.to_string().into(), screen.moment(network.last_used_at).into()]);
+        }
+        text.push('\n');
+        text.push_str(&grid.render(screen));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_figure_that_one_can_picture() {
+        for (count, seconds, text) in [
+            (10_000_000, 86_400.0, "116 a second"),
+            (86_400, 86_400.0, "1.0 a second"),
+            (86_399, 86_400.0, "60.0 a minute"),
+            (100, 86_400.0, "4.2 an hour"),
+            (3, 86_400.0, "3.0 a day"),
+            (3, 0.2, "in less than a second"),
+        ] {
+            assert_eq!(rate(count, seconds), text);
+        }
+    }
+
+    #[test]
+    fn parts_are_broken_between_them() {
+        let parts = ["one two".to_owned(), "three".to_owned(), "four".to_owned()];
+        assert_eq!(flowed(&parts, ", ", 80), "one two, three, four\n");
+        assert_eq!(flowed(&parts, ", ", 15), "one two, three,\nfour\n");
+        assert_eq!(flowed(&parts, " ", 3), "one two\nthree\nfour\n");
+    }
+
+    #[test]
+    fn the_unit_fits_the_span() {
+        assert_eq!([unit(Span(3_600_000)), unit(Span(86_400_000)), unit(Span(30 * 86_400_000))], ["minute", "hour", "day"]);
+    }
+}

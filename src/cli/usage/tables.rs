@@ -1,0 +1,494 @@
+//! A report by dimensions: bars for one, columns for time, a sparkline for each of what is counted over time, rows for the rest.
+
+use std::collections::BTreeMap;
+
+use super::chart::{Point, bar, columns, sparkline};
+use super::page::heading;
+use super::{Report, share};
+use crate::admin::wire::{UsageRow, UsageView};
+use crate::cli::exit::Failure;
+use crate::cli::screen::{Hue, Screen, grouped};
+use crate::cli::table::{Grid, field};
+use crate::key::{Instant, KeyId};
+
+/// Lines of a chart over time.
+const HEIGHT: usize = 8;
+/// Periods that are told one by one below their chart.
+const PERIODS: usize = 62;
+/// A line has a name at most this part of it.
+const NAME_PART: (usize, usize) = (2, 5);
+/// Characters that a bar needs to tell anything.
+const BAR: usize = 6;
+/// Characters of a sparkline's period at most.
+const SPARK: usize = 4;
+/// From these widths on a terminal has room for denials, and for ids beside names.
+const WITH_DENIED: usize = 56;
+const WITH_IDS: usize = 150;
+const TITLES: [(&str, &str); 8] = [
+    ("function", "FUNCTION"),
+    ("verdict", "VERDICT"),
+    ("secret", "SECRET"),
+    ("country", "COUNTRY"),
+    ("minute", "MINUTE"),
+    ("hour", "HOUR"),
+    ("day", "DAY"),
+    ("key", "KEY"),
+];
+
+fn title(dimension: &str) -> &'static str {
+    TITLES.iter().find(|(name, _)| *name == dimension).map_or("", |(_, title)| title)
+}
+
+fn is_time(dimension: &str) -> bool {
+    ["minute", "hour", "day"].contains(&dimension)
+}
+
+/// The report by these dimensions, or of the keys that are used most.
+pub(super) fn report(report: &Report, by: &[&str], top: Option<usize>) -> Result<String, Failure> {
+    let view = report.ask(by, top)?;
+    let by: Vec<&str> = top.map(|_| "key").into_iter().chain(by.iter().copied().filter(|name| top.is_none() || *name != "key")).collect();
+    if !report.screen.terminal {
+        return Ok(
+            if let [time] = by[..]
+                && is_time(time)
+            {
+                time_table(report, time, &view)
+            } else {
+                flat(report, &by, &view)
+            },
+        );
+    }
+    let (time, categories): (Vec<&str>, Vec<&str>) = by.iter().partition(|name| is_time(name));
+    let mut text = heading(report, &view, time.first().copied());
+    if view.rows.is_empty() && view.unknown_periods.is_empty() {
+        return Ok(text + "Nothing was verified in that time.\n");
+    }
+    match (&time[..], &categories[..]) {
+        ([unit, ..], []) => {
+            let points = points(&view);
+            text.push_str(&columns(report.screen, &report.zone, unit, &points, HEIGHT));
+            text.push('\n');
+            if points.len() <= PERIODS {
+                text.push_str(&time_table(report, unit, &view));
+            } else {
+                text.push_str(&format!("{} {unit}s: --csv tells the figures of each\n", grouped(points.len() as u64)));
+            }
+        }
+        ([unit, ..], _) => {
+            let over_time = report.ask(&[unit], None)?;
+            text.push_str(&series(report, unit, &categories, &view, &points(&over_time)));
+        }
+        ([], [one]) => text.push_str(&bars(report, one, &view, usize::MAX, report.screen.width)),
+        _ => text.push_str(&rows(report, &categories, &view)),
+    }
+    Ok(text)
+}
+
+/// The periods of a report over time, also those without a verify and those of which nothing is known.
+pub(super) fn points(view: &UsageView) -> Vec<Point> {
+    let known = view.rows.iter().filter_map(|row| Some(Point { at: row.at?, count: Some(row.count), denied: row.denied.unwrap_or(0) }));
+    let unknown = view.unknown_periods.iter().map(|period| Point { at: period.at, count: None, denied: 0 });
+    let mut points: Vec<Point> = known.chain(unknown).collect();
+    points.sort_unstable_by_key(|point| point.at);
+    points
+}
+
+/// A row's name by one dimension.
+fn name(report: &Report, row: &UsageRow, dimension: &str) -> String {
+    let others = |keys: u64| if report.screen.terminal { format!("({} others)", grouped(keys)) } else { "(others)".to_owned() };
+    match dimension {
+        "function" => row.function.clone(),
+        "verdict" => row.verdict.clone(),
+        "country" => row.country.clone(),
+        "secret" => row.version.map(|version| version.to_string()),
+        "key" => row.keys.map(others).or_else(|| row.key.clone()),
+        _ => row.at.map(|at| report.zone.exact(at)),
+    }
+    .unwrap_or_else(|| "-".to_owned())
+}
+
+fn hue(dimension: &str, name: &str) -> Hue {
+    match (dimension, name) {
+        ("verdict", "ok") => Hue::Good,
+        ("verdict", _) => Hue::Bad,
+        _ => Hue::Plain,
+    }
+}
+
+fn denied_hue(denied: u64, count: u64) -> Hue {
+    if denied * 2 > count { Hue::Bad } else { Hue::Plain }
+}
+
+/// What a line tells of one name.
+struct Line {
+    name: String,
+    id: Option<KeyId>,
+    count: u64,
+    denied: Option<u64>,
+    hue: Hue,
+}
+
+/// One dimension, a line and a bar for each row; most first, but for what stands behind the keys of `--top`.
+pub(super) fn bars(report: &Report, dimension: &str, view: &UsageView, shown: usize, width: usize) -> String {
+    let mut lines: Vec<Line> = view.rows.iter().map(|row| line(report, row, dimension)).collect();
+    if !lines.iter().any(|line| line.name.ends_with("others)")) {
+        lines.sort_by_key(|line| std::cmp::Reverse(line.count));
+    }
+    let shown = if report.screen.terminal { shown } else { usize::MAX };
+    let more = lines.len().saturating_sub(shown);
+    lines.truncate(shown);
+    let mut text = drawn(report, title(dimension), &lines, view.total, width);
+    if more > 0 {
+        text.push_str(&format!("and {more} more: --by {dimension}\n"));
+    }
+    text
+}
+
+fn line(report: &Report, row: &UsageRow, dimension: &str) -> Line {
+    let name = name(report, row, dimension);
+    let hue = hue(dimension, &name);
+    Line { name, id: row.key_id, count: row.count, denied: row.denied, hue }
+}
+
+fn drawn(report: &Report, title: &'static str, lines: &[Line], total: u64, width: usize) -> String {
+    let screen = &Screen { width, ..*report.screen };
+    let with_ids = title == "KEY";
+    let with_denied = lines.iter().any(|line| line.denied.is_some());
+    if !screen.terminal {
+        let mut titles = vec![title, "VERIFIES"];
+        titles.extend(with_denied.then_some("DENIED"));
+        titles.extend(with_ids.then_some("ID"));
+        let mut grid = Grid::new(&titles);
+        for line in lines {
+            let mut cells = vec![line.name.as_str().into(), line.count.to_string().into()];
+            cells.extend(with_denied.then(|| line.denied.unwrap_or(0).to_string().into()));
+            cells.extend(with_ids.then(|| line.id.map(|id| id.to_string()).unwrap_or_default().into()));
+            grid.row(cells);
+        }
+        return grid.render(screen);
+    }
+    let with_denied = with_denied && screen.width >= WITH_DENIED;
+    let with_ids = with_ids && screen.width >= WITH_IDS;
+    // Names of periods are short, and of no use when cut.
+    let part = if is_time(&title.to_ascii_lowercase()) { screen.width * 2 } else { screen.width };
+    let name_width = name_width(part, lines.iter().map(|line| line.name.as_str()), title);
+    let count_width = lines.iter().map(|line| console::measure_text_width(&grouped(line.count))).max().unwrap_or(0).max("VERIFIES".len());
+    let taken = name_width + 2 + count_width + 2 + 9 + 2 + if with_denied { 9 } else { 0 } + if with_ids { 38 } else { 0 };
+    let room = screen.width.saturating_sub(taken);
+    let mut titles = vec![title, "VERIFIES", "SHARE"];
+    titles.extend(with_denied.then_some("DENIED"));
+    titles.extend((room >= BAR).then_some(""));
+    titles.extend(with_ids.then_some("ID"));
+    let mut grid = Grid::new(&titles).right("VERIFIES").right("SHARE").right("DENIED").at_least(title, name_width as u16);
+    let most = lines.iter().map(|line| line.count).max().unwrap_or(0);
+    for line in lines {
+        let mut cells = vec![field(cut(&line.name, name_width), line.hue), grouped(line.count).into(), share(line.count, total).into()];
+        if with_denied {
+            let denied = line.denied.unwrap_or(0);
+            cells.push(field(if denied == 0 { "-".to_owned() } else { share(denied, line.count) }, denied_hue(denied, line.count)));
+        }
+        cells.extend((room >= BAR).then(|| {
+            let bar = bar(line.count, most, room);
+            // As wide in every line, so that what stands behind it is aligned.
+            field(if with_ids { format!("{bar}{}", " ".repeat(room - console::measure_text_width(&bar))) } else { bar }, line.hue)
+        }));
+        cells.extend(with_ids.then(|| field(line.id.map(|id| id.to_string()).unwrap_or_default(), Hue::Dim)));
+        grid.row(cells);
+    }
+    grid.render(screen)
+}
+
+/// Characters for names: what the longest needs, within a part of the line.
+fn name_width<'n>(width: usize, names: impl Iterator<Item = &'n str>, title: &str) -> usize {
+    let longest = names.map(console::measure_text_width).max().unwrap_or(0).max(title.len());
+    longest.min((width * NAME_PART.0 / NAME_PART.1).max(12))
+}
+
+/// Characters for each of several columns of names, which have so many together, the blanks behind them included: the longest give way.
+fn fitted<'n>(dimensions: &[&str], rows: impl Iterator<Item = &'n [String]>, room: usize) -> Vec<usize> {
+    let mut widths: Vec<usize> = dimensions.iter().map(|dimension| title(dimension).len()).collect();
+    for row in rows {
+        widths.iter_mut().zip(row).for_each(|(width, name)| *width = (*width).max(console::measure_text_width(name)));
+    }
+    while widths.iter().map(|width| width + 2).sum::<usize>() > room {
+        match widths.iter_mut().max() {
+            Some(longest) if *longest > BAR => *longest -= 1,
+            _ => break,
+        }
+    }
+    widths
+}
+
+fn cut(name: &str, width: usize) -> String {
+    console::truncate_str(name, width, "…").into_owned()
+}
+
+/// The periods one below the other.
+pub(super) fn time_table(report: &Report, unit: &str, view: &UsageView) -> String {
+    let screen = report.screen;
+    let points = points(view);
+    let label = |at: Instant| if screen.terminal { period(report, unit, view, at) } else { report.zone.exact(at) };
+    if screen.terminal && points.iter().all(|point| point.count.is_some()) {
+        let line = |point: &Point| Line {
+            name: label(point.at),
+            id: None,
+            count: point.count.unwrap_or(0),
+            denied: view.denied.map(|_| point.denied),
+            hue: Hue::Plain,
+        };
+        return drawn(report, title(unit), &points.iter().map(line).collect::<Vec<_>>(), view.total, screen.width);
+    }
+    let mut titles = vec![title(unit), "VERIFIES"];
+    titles.extend(view.denied.map(|_| "DENIED"));
+    let mut grid = Grid::new(&titles).right("VERIFIES").right("DENIED");
+    for point in &points {
+        let number = |number: u64| if screen.terminal { grouped(number) } else { number.to_string() };
+        let count = point.count.map_or_else(|| field("unknown", Hue::Dim), |count| number(count).into());
+        let mut cells = vec![label(point.at).into(), count];
+        cells.extend(view.denied.map(|_| if point.count.is_some() { number(point.denied).into() } else { "".into() }));
+        grid.row(cells);
+    }
+    grid.render(screen)
+}
+
+/// A period's name for a person, and whether the report begins or ends within it.
+fn period(report: &Report, unit: &str, view: &UsageView, at: Instant) -> String {
+    let (zone, clock) = (&report.zone, |at: Instant| report.zone.at(at).strftime("%H:%M").to_string());
+    let name = match unit {
+        "day" => zone.at(at).strftime("%Y-%m-%d %a").to_string(),
+        _ if report.screen.width < WITH_DENIED => zone.at(at).strftime("%m-%d %H:%M").to_string(),
+        _ => zone.moment(at),
+    };
+    let until = view.until.min(report.screen.now);
+    if report.screen.width < WITH_DENIED {
+        return name;
+    }
+    if at < view.since && unit != "minute" {
+        format!("{name}, from {}", clock(view.since))
+    } else if zone.end(unit, at) > until && unit != "minute" {
+        if until < view.until || report.arguments.until.is_none() {
+            format!("{name}, so far")
+        } else {
+            format!("{name}, to {}", clock(until))
+        }
+    } else {
+        name
+    }
+}
+
+/// A sparkline for each combination of the categories, each by its own most.
+fn series(report: &Report, unit: &str, categories: &[&str], view: &UsageView, periods: &[Point]) -> String {
+    let screen = report.screen;
+    let place: BTreeMap<Instant, usize> = periods.iter().enumerate().map(|(place, point)| (point.at, place)).collect();
+    let empty: Vec<Option<u64>> = periods.iter().map(|point| point.count.map(|_| 0)).collect();
+    let mut order: Vec<Vec<String>> = Vec::new();
+    let mut found: BTreeMap<Vec<String>, (u64, Vec<Option<u64>>)> = BTreeMap::new();
+    for row in &view.rows {
+        let names: Vec<String> = categories.iter().map(|category| name(report, row, category)).collect();
+        if !found.contains_key(&names) {
+            order.push(names.clone());
+        }
+        let (sum, counts) = found.entry(names).or_insert_with(|| (0, empty.clone()));
+        *sum = sum.saturating_add(row.count);
+        if let Some(count) = row.at.and_then(|at| place.get(&at)).and_then(|place| counts.get_mut(*place)) {
+            *count = Some(count.unwrap_or(0).saturating_add(row.count));
+        }
+    }
+    if report.arguments.top.is_none() {
+        order.sort_by_key(|names| (std::cmp::Reverse(found[names].0), names.clone()));
+    }
+    let mut titles: Vec<&'static str> = categories.iter().map(|category| title(category)).collect();
+    titles.extend(["VERIFIES", "SHARE"]);
+    titles.push(match unit {
+        "minute" => "PER MINUTE, EACH LINE BY ITS OWN MOST",
+        "hour" => "PER HOUR, EACH LINE BY ITS OWN MOST",
+        _ => "PER DAY, EACH LINE BY ITS OWN MOST",
+    });
+    let with_share = screen.width >= WITH_DENIED;
+    let count_width = order.iter().map(|names| console::measure_text_width(&grouped(found[names].0))).max().unwrap_or(0).max(8);
+    let rest = screen.width.saturating_sub(count_width + 2 + if with_share { 9 } else { 0 } + 2);
+    let widths = fitted(categories, order.iter().map(Vec::as_slice), rest / 2);
+    let room = rest.saturating_sub(widths.iter().map(|width| width + 2).sum()).max(BAR);
+    if !with_share {
+        titles.retain(|title| *title != "SHARE");
+    }
+    if room < 38 {
+        titles.pop();
+        titles.push(match unit {
+            "minute" => "MINUTES",
+            "hour" => "HOURS",
+            _ => "DAYS",
+        });
+    }
+    let mut grid = Grid::new(&titles).right("VERIFIES").right("SHARE");
+    for names in order {
+        let (sum, counts) = &found[&names];
+        let mut cells: Vec<_> = categories
+            .iter()
+            .zip(names.iter().zip(&widths))
+            .map(|(category, (name, width))| field(cut(name, *width), hue(category, name)))
+            .collect();
+        cells.push(grouped(*sum).into());
+        cells.extend(with_share.then(|| share(*sum, view.total).into()));
+        let wide = (room / counts.len().max(1)).clamp(1, SPARK);
+        let line: String = sparkline(counts, room).chars().flat_map(|cell| std::iter::repeat_n(cell, wide)).collect();
+        // Blanks are counts of zero: cells would lose them.
+        cells.push(line.replace(' ', "\u{a0}").into());
+        grid.row(cells);
+    }
+    grid.render(screen).replace('\u{a0}', " ")
+}
+
+/// A row for each combination, with its share.
+fn rows(report: &Report, by: &[&str], view: &UsageView) -> String {
+    let screen = report.screen;
+    let names: Vec<Vec<String>> = view.rows.iter().map(|row| by.iter().map(|dimension| name(report, row, dimension)).collect()).collect();
+    let with_share = screen.width >= WITH_DENIED;
+    let count_width = view.rows.iter().map(|row| console::measure_text_width(&grouped(row.count))).max().unwrap_or(0).max(8);
+    let rest = screen.width.saturating_sub(count_width + 2 + if with_share { 9 } else { 0 } + 2);
+    let widths = fitted(by, names.iter().map(Vec::as_slice), if with_share { rest * 3 / 4 } else { rest });
+    let room = rest.saturating_sub(widths.iter().map(|width| width + 2).sum());
+    let mut titles: Vec<&'static str> = by.iter().map(|dimension| title(dimension)).collect();
+    titles.push("VERIFIES");
+    titles.extend(with_share.then_some("SHARE"));
+    titles.extend((room >= BAR).then_some(""));
+    let mut grid = Grid::new(&titles).right("VERIFIES").right("SHARE");
+    let most = view.rows.iter().map(|row| row.count).max().unwrap_or(0);
+    let mut before: &[String] = &[];
+    for (row, names) in view.rows.iter().zip(&names) {
+        // What the line above tells already is left out.
+        let same = names.iter().zip(before).take_while(|(name, before)| name == before).count();
+        let worst = by.iter().zip(names).map(|(dimension, name)| hue(dimension, name)).find(|hue| *hue != Hue::Plain).unwrap_or(Hue::Plain);
+        let mut cells: Vec<_> = by
+            .iter()
+            .zip(names.iter().zip(&widths))
+            .enumerate()
+            .map(|(at, (dimension, (name, width)))| field(if at < same { String::new() } else { cut(name, *width) }, hue(dimension, name)))
+            .collect();
+        cells.push(grouped(row.count).into());
+        cells.extend(with_share.then(|| share(row.count, view.total).into()));
+        cells.extend((room >= BAR).then(|| field(bar(row.count, most, room), worst)));
+        grid.row(cells);
+        before = names;
+    }
+    grid.render(screen)
+}
+
+/// Every combination on a line, for a program.
+fn flat(report: &Report, by: &[&str], view: &UsageView) -> String {
+    let mut titles: Vec<&'static str> = by.iter().map(|dimension| title(dimension)).collect();
+    titles.push("VERIFIES");
+    let with_ids = by.contains(&"key");
+    titles.extend(with_ids.then_some("ID"));
+    let mut grid = Grid::new(&titles);
+    for row in &view.rows {
+        let mut cells: Vec<_> = by.iter().map(|dimension| name(report, row, dimension).into()).collect();
+        cells.push(row.count.to_string().into());
+        cells.extend(with_ids.then(|| row.key_id.map(|id| id.to_string()).unwrap_or_default().into()));
+        grid.row(cells);
+    }
+    grid.render(report.screen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::wire::Period;
+    use crate::cli::args::Cli;
+    use crate::cli::args::Verb;
+    use crate::cli::args::traffic::Usage;
+    use crate::cli::http::Admin;
+    use crate::cli::usage::zone::Zone;
+    use clap::Parser;
+
+    const HOUR: i64 = 3_600_000;
+
+    /// What `usage` draws of a report that is in hand. The daemon of the way to ask it is not there.
+    fn at_width(width: usize, terminal: bool, flags: &str, draw: impl Fn(&Report) -> String) -> String {
+        let line = ["doorward", "usage"].into_iter().chain(flags.split_whitespace());
+        let Verb::Usage(arguments) = Cli::try_parse_from(line).unwrap().verb else { unreachable!() };
+        let arguments: Usage = arguments;
+        let screen = Screen { terminal, json: false, width, colour: false, now: Instant(31 * 24 * HOUR) };
+        let admin = Admin::new("nowhere".into()).unwrap();
+        let report =
+            Report { admin: &admin, screen: &screen, arguments: &arguments, zone: Zone::utc(), since: Instant(0), until: screen.now };
+        let text = draw(&report);
+        let widest = text.lines().map(console::measure_text_width).max().unwrap_or(0);
+        assert!(!terminal || widest <= width, "{widest} of {width} {flags}\n{text}");
+        text
+    }
+
+    fn view(rows: Vec<UsageRow>) -> UsageView {
+        let total = rows.iter().map(|row| row.count).sum();
+        UsageView { until: Instant(31 * 24 * HOUR), total, denied: Some(3), rows, ..super::super::tests::nothing() }
+    }
+
+    fn keys() -> UsageView {
+        let row = |key: &str, count, denied| UsageRow {
+            key: Some(key.into()),
+            key_id: Some(KeyId([1; 16])),
+            count,
+            denied: Some(denied),
+            ..UsageRow::default()
+        };
+        let mut rows =
+            vec![row("acme/web", 1_234_567, 3), row("größe/ein-sehr-langer-name-für-einen-schlüssel-einer-firma", 7, 7), row("a/b", 1, 0)];
+        rows.push(UsageRow { key: Some("(others)".into()), keys: Some(99_980), count: 12_345_678, denied: Some(0), ..UsageRow::default() });
+        view(rows)
+    }
+
+    #[test]
+    fn bars_fit_and_tell_denials_in_words() {
+        for width in [40, 60, 80, 140, 200] {
+            let text = at_width(width, true, "--top 3", |report| bars(report, "key", &keys(), usize::MAX, width));
+            assert_eq!(text.lines().count(), 5, "a line for each row:\n{text}");
+            assert!(text.contains("acme/web") && text.contains("(99\u{202f}980 others)") && text.contains("<0.1 %"), "{text}");
+            assert_eq!(text.contains("100.0 %"), width >= 60, "{text}");
+            assert_eq!(text.contains("key_0101"), width >= 150, "{text}");
+            assert!(text.lines().last().unwrap().contains("others"), "{text}");
+        }
+        let plain = at_width(80, false, "--top 3", |report| bars(report, "key", &keys(), usize::MAX, 80));
+        assert_eq!(plain.lines().last(), Some("(others)\t12345678\t0\t"));
+    }
+
+    #[test]
+    fn rows_and_lines_of_time_fit() {
+        let row = |function: &str, verdict: &str, hour: i64, count| UsageRow {
+            function: Some(function.into()),
+            verdict: Some(verdict.into()),
+            at: Some(Instant(hour * HOUR)),
+            count,
+            ..UsageRow::default()
+        };
+        let view = view(vec![
+            row("leads.insert", "ok", 0, 500),
+            row("leads.insert", "function_restricted", 1, 2),
+            row("a.function.with.a.name.that.goes.on.and.on", "ok", 2, 1),
+        ]);
+        let periods: Vec<Point> =
+            (0..30).map(|hour| Point { at: Instant(hour * HOUR), count: (hour < 15).then_some(1), denied: 0 }).collect();
+        for width in [40, 80, 200] {
+            let text = at_width(width, true, "", |report| rows(report, &["function", "verdict"], &view));
+            assert_eq!(text.lines().count(), 4, "{text}");
+            let text = at_width(width, true, "", |report| series(report, "hour", &["function"], &view, &periods));
+            assert_eq!(text.lines().count(), 3, "{text}");
+            assert!(text.contains('█') && text.contains('·'), "what is unknown is seen:\n{text}");
+        }
+        let plain = at_width(80, false, "", |report| flat(report, &["function", "verdict"], &view));
+        assert_eq!(plain.lines().nth(2), Some("leads.insert\tfunction_restricted\t2"));
+    }
+
+    #[test]
+    fn periods_tell_what_is_zero_unknown_or_not_whole() {
+        let row = |hour: i64, count| UsageRow { at: Some(Instant(hour * HOUR)), count, denied: Some(0), ..UsageRow::default() };
+        let mut view = view(vec![row(0, 5), row(2, 0)]);
+        (view.since, view.until) = (Instant(HOUR / 2), Instant(5 * HOUR / 2));
+        view.unknown_periods = vec![Period { at: Instant(HOUR), local: None }];
+        let text = at_width(80, true, "--until 1970-01-01T02:30", |report| time_table(report, "hour", &view));
+        let lines: Vec<String> = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines, ["1970-01-01 00:00 UTC, from 00:30 5 0", "1970-01-01 01:00 UTC unknown", "1970-01-01 02:00 UTC, to 02:30 0 0"]);
+        let plain = at_width(80, false, "", |report| time_table(report, "hour", &view));
+        assert_eq!(plain.lines().nth(2), Some("1970-01-01T01:00:00Z\tunknown\t"));
+        at_width(40, true, "", |report| time_table(report, "hour", &view));
+    }
+}
