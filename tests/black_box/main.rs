@@ -30,4 +30,5 @@ mod sigkill_after_reply;
 mod switch;
 mod usage;
 mod usage_after_sigkill;
+mod usage_on_a_full_disk;
 mod visibility;
