@@ -1,5 +1,6 @@
 //! THE hot path: recognise, decide, count, answer. It waits for no lock and no disk, and allocates nothing.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -30,6 +31,14 @@ pub struct Door {
 /// first has arrived, and no more than the first-level cache holds.
 pub const ROUND: usize = 64;
 
+/// An HMAC-SHA-256.
+type Digest = [u8; 32];
+
+thread_local! {
+    /// Whether most tokens of this thread's last round were not recognised, as it is when there are many more of them than places to note them in.
+    static AMONG_STRANGERS: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Door {
     /// Answers requests in their order, all of them as of `now`. `lane` spreads the counting of different connections.
     pub fn verify(&self, requests: &[Verify<'_>], now: Instant, lane: usize, mut answer: impl FnMut(&Response<'_>)) {
@@ -42,13 +51,21 @@ impl Door {
                 self.index.expect(tag, &pin);
                 tags.push(tag);
             }
-            for (request, &tag) in round.iter().zip(&tags) {
+            let mut digests = ArrayVec::<Digest, ROUND>::new();
+            if AMONG_STRANGERS.get() {
+                self.look_ahead(round, &mut digests, &pin);
+            }
+            let mut strangers = 0;
+            for (at, (request, &tag)) in round.iter().zip(&tags).enumerate() {
                 // What does not need the secret comes first, while its memory is on the way.
                 let circumstances = self.circumstances(request, now, &pin);
                 let recognised = self.index.recognise(tag, &pin);
                 let found = match &recognised {
                     Some(recognised) => Some(recognised.found()),
-                    None => self.first_sight(request.token, tag, &pin),
+                    None => {
+                        strangers += 1;
+                        self.first_sight(request.token, digests.get(at), tag, &pin)
+                    }
                 };
                 let verdict = match &found {
                     Some(found) => policy::decide(&Subject { standing: found.standing, rules: found.rules }, &circumstances),
@@ -58,6 +75,7 @@ impl Door {
                 counting.count(&event(verdict, found.as_ref(), &circumstances));
                 answer(&found.map_or_else(|| Response::of_nobody(verdict), |found| response(verdict, &found, now)));
             }
+            AMONG_STRANGERS.set(strangers * 2 > round.len());
         }
     }
 
@@ -71,14 +89,24 @@ impl Door {
     /// As [`Door::find`], and from now on the token is recognised by its tag; but not one under the previous pepper, since a secret under the
     /// current one, which may be published later, comes before it.
     #[cold]
-    fn first_sight<'p>(&self, token: &[u8], tag: Tag, pin: &'p Pin) -> Option<Found<'p>> {
-        let sha256 = token_sha256(token);
-        let digest = self.peppers.current.digest(&sha256);
+    fn first_sight<'p>(&self, token: &[u8], digest: Option<&Digest>, tag: Tag, pin: &'p Pin) -> Option<Found<'p>> {
+        let digest = digest.map_or_else(|| self.peppers.current.digest(&token_sha256(token)), Digest::clone);
         if let Some(found) = self.index.find(&digest, pin) {
             self.index.note(tag, &digest, pin);
             return Some(found);
         }
-        self.index.find(&self.peppers.previous.as_ref()?.digest(&sha256), pin)
+        self.index.find(&self.peppers.previous.as_ref()?.digest(&token_sha256(token)), pin)
+    }
+
+    /// Makes the digests of a round's tokens while the memory of their tags is on the way, and has that of their secrets come at the same time.
+    #[cold]
+    fn look_ahead(&self, round: &[Verify<'_>], digests: &mut ArrayVec<Digest, ROUND>, pin: &Pin) {
+        for request in round {
+            let digest = self.peppers.current.digest(&token_sha256(request.token));
+            self.index.expect_digest(&digest, pin);
+            digests.push(digest);
+        }
+        digests.iter().for_each(|digest| self.index.expect_secret(digest, pin));
     }
 
     #[inline]

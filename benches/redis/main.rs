@@ -128,7 +128,13 @@ fn measure(settings: &Settings) -> Result<(), BenchError> {
         server("doorward", daemon.verify_socket(), daemon.process(), Greeting::Hello, &scripts.doorward),
         redis_at("redis-get", &scripts.get),
         redis_at("redis-lua", &scripts.lua),
-        server("echo", home.echo_socket(), echo.process(), Greeting::AnswerBytes(scripts.answer_bytes), &scripts.doorward.echoed()),
+        server(
+            "echo",
+            home.echo_socket(),
+            echo.process(),
+            Greeting::Echo { answer_bytes: scripts.answer_bytes, read_of: 0 },
+            &scripts.doorward.echoed(),
+        ),
     ];
     let tell = |progress| {
         if let Progress::Round { scenario, round: 1, .. } = progress {

@@ -39,8 +39,8 @@ fn against_the_machine(plain: &mut Plain) {
     let keys = plain.keys;
     let chases = [("pages of 4 KiB", Chase::new(keys as usize, false)), ("huge pages", Chase::new(keys as usize, true))];
     let (mut digest, mut alone, mut rounds, mut reads) = (Times::new(), Times::new(), Times::new(), [Times::new(), Times::new()]);
-    // As many before as there is room to note.
-    for _ in 0..(2 * keys as usize / TURN).min(2_000) {
+    // So many before that every token was seen, or that no more can be noted.
+    for _ in 0..(8 * keys as usize / TURN).min(4_000) {
         let requests: Vec<Request> = (0..TURN).map(|_| plain.draw()).collect();
         verify(&plain.door, &requests, ROUND, NOW, 0);
     }

@@ -30,7 +30,12 @@ pub enum Greeting {
     /// As doorward is: a Hello, answered by a Welcome.
     Hello,
     /// As the echo is: told how many bytes each answer is to have.
-    AnswerBytes(usize),
+    Echo {
+        /// Bytes of each answer.
+        answer_bytes: usize,
+        /// Keys for which memory is read; 0 for none.
+        read_of: u64,
+    },
     /// Not at all.
     None,
 }
@@ -221,7 +226,7 @@ pub fn idle(socket: &Path, greeting: Greeting, count: usize) -> Result<Vec<UnixS
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(&hello(greeting))?;
-        if let Greeting::AnswerBytes(_) = greeting {
+        if let Greeting::Echo { .. } = greeting {
             // The echo says nothing of itself: it is asked once.
             stream.write_all(&[0; HEADER_BYTES])?;
         }
@@ -229,7 +234,7 @@ pub fn idle(socket: &Path, greeting: Greeting, count: usize) -> Result<Vec<UnixS
     }
     for stream in &mut streams {
         match greeting {
-            Greeting::AnswerBytes(bytes) => stream.read_exact(&mut vec![0; bytes]).map_err(quiet)?,
+            Greeting::Echo { answer_bytes, .. } => stream.read_exact(&mut vec![0; answer_bytes]).map_err(quiet)?,
             Greeting::Hello | Greeting::None => welcomed(stream, greeting)?,
         }
     }
@@ -241,7 +246,10 @@ fn hello(greeting: Greeting) -> Vec<u8> {
     let mut hello = Vec::new();
     match greeting {
         Greeting::None => (),
-        Greeting::AnswerBytes(bytes) => hello.extend_from_slice(&(bytes as u32).to_le_bytes()),
+        Greeting::Echo { answer_bytes, read_of } => {
+            hello.extend_from_slice(&(answer_bytes as u32).to_le_bytes());
+            hello.extend_from_slice(&u32::try_from(read_of).unwrap_or(u32::MAX).to_le_bytes());
+        }
         Greeting::Hello => {
             encode(&mut hello, Kind::Hello, [0; 8], |out| encode_body(out, &Hello { magic: MAGIC, lowest: VERSION, highest: VERSION }));
         }

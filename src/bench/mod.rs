@@ -271,15 +271,16 @@ fn scenarios(
     allow_descriptors();
     let process = home.start_echo(course.stop)?;
     let (batches, answer_bytes) = (requests.in_batches(), requests.answer_bytes());
-    let echo_of = |script: &Script, answer_bytes| Server {
-        name: "echo",
+    let echo_of = |name, script: &Script, answer_bytes, read_of| Server {
+        name,
         socket: home.echo_socket(),
         process: Some(process.process()),
-        greeting: Greeting::AnswerBytes(answer_bytes),
+        greeting: Greeting::Echo { answer_bytes, read_of },
         single: script.echoed(),
     };
-    let echo = echo_of(&doorward.single, answer_bytes);
-    let batch_echo = echo_of(&batches, requests.batch_answer_bytes());
+    let echo = echo_of("echo", &doorward.single, answer_bytes, 0);
+    let echo_read = echo_of("echo-read", &doorward.single, answer_bytes, keys);
+    let batch_echo = echo_of("echo", &batches, requests.batch_answer_bytes(), 0);
     let mut report = Report {
         rows: Vec::new(),
         ratios: Vec::new(),
@@ -306,8 +307,11 @@ fn scenarios(
         }
         let rate = half_load.unwrap_or(1.0);
         let outcome = match scenario {
-            Scenario::Pinned | Scenario::Cross => course.one_at_a_time(scenario, &[doorward, &echo])?,
-            Scenario::Pipelined => course.windows(scenario, &[(doorward, &doorward.single), (&echo, &echo.single)], DEPTH)?,
+            Scenario::Pinned | Scenario::Cross => course.one_at_a_time(scenario, &[doorward, &echo_read, &echo])?,
+            Scenario::Pipelined => {
+                let echoes = [&echo_read, &echo].map(|echo| (echo, &echo.single));
+                course.windows(scenario, &[(doorward, &doorward.single), echoes[0], echoes[1]], DEPTH)?
+            }
             Scenario::Batch => course.windows(scenario, &[(doorward, &batches), (&batch_echo, &batch_echo.single)], 1)?,
             Scenario::Many => course.many(doorward, &echo, rate)?,
             Scenario::Changes => match changes.take() {

@@ -111,6 +111,16 @@ impl Index {
         self.sightings.prefetch(tag, &pin.0);
     }
 
+    /// Asks for the memory where [`Index::find`] begins.
+    pub fn expect_digest(&self, digest: &[u8; 32], pin: &Pin) {
+        self.table.prefetch(found_by(digest), &pin.0);
+    }
+
+    /// Asks for the memory of the secret that [`Index::find`] will find. What [`Index::expect_digest`] asked for should be there.
+    pub fn expect_secret(&self, digest: &[u8; 32], pin: &Pin) {
+        self.table.prefetch_record(found_by(digest), &pin.0);
+    }
+
     /// Finds a secret by the tag of its token, if that was noted before.
     #[inline]
     pub fn recognise<'p>(&self, tag: Tag, pin: &'p Pin) -> Option<Recognised<'p>> {

@@ -152,6 +152,12 @@ impl<'g> Record<'g> {
         }
     }
 
+    /// Asks for the memory of the record: of its head, and of the account behind it.
+    pub(super) fn prefetch(self) {
+        let head = self.head.as_ptr();
+        [head, head.wrapping_add(1)].into_iter().for_each(|line| super::sightings::fetch(line));
+    }
+
     /// What the token's tag hashes to, if the token was seen; else 0. Only the publisher asks and tells.
     pub(super) fn seen(self) -> u32 {
         self.head().seen.load(Ordering::Relaxed)

@@ -11,8 +11,9 @@ use crate::key::{KeyId, Rules};
 /// cache lines, which are asked for together. A verify that finds its token here waits for memory once, and hashes with the tag's function
 /// instead of three times with SHA-256.
 ///
-/// Places are taken within a short window behind where the tag hashes to; when the window is full, one of its tokens is forgotten, and found by
-/// its digest the next time. A place is read under a sequence lock (Boehm, 'Can seqlocks get along with programming language memory models?',
+/// Places are taken within a short window behind where the tag hashes to, and the first place of the window, the tag's home, says which of them have a
+/// tag of this home (Herlihy, Shavit and Tzafrir, 'Hopscotch hashing', 2008): so no other is looked at. When the window is full, one of its tokens is
+/// forgotten, and found by its digest the next time. A place is read under a sequence lock (Boehm, 'Can seqlocks get along with programming language memory models?',
 /// 2012), so readers write nothing. It is written only while [`super::Index`] publishes or takes note, one at a time; so a change that has been
 /// published is never overtaken by an older state.
 pub(super) struct Sightings {
@@ -29,16 +30,17 @@ struct Reserved {
     taken: AtomicUsize,
 }
 
-/// A place by its 16 words: sequence (odd while it is written), tag (2), key id (2), the three instants, lengths and flags, and 56 bytes that
-/// are the rules and the account, or else the address of the record. All of it zero: free.
+/// A place by its 16 words: sequence (odd while it is written), tag (2), key id (2), lengths and flags, the three instants, and 56 bytes that
+/// are the rules and the account, or else the address of the record. A tag of zero: free. One byte beside the lengths is not of the token that is
+/// here: it says which places of the window that begins here have a token whose home is here.
 #[repr(align(128))]
 struct Place([AtomicU64; WORDS]);
 
 const WORDS: usize = 16;
 const TAG: usize = 1;
 const ID: usize = 3;
-const INSTANTS: usize = 5;
-const LENGTHS: usize = 8;
+const LENGTHS: usize = 5;
+const INSTANTS: usize = 6;
 const INLINE: usize = 9;
 const INLINE_BYTES: usize = (WORDS - INLINE) * 8;
 /// Stands for the length of rules that are in the record.
@@ -46,12 +48,17 @@ const IN_RECORD: u8 = u8::MAX;
 const _: () = assert!(INLINE_BYTES < IN_RECORD as usize);
 
 /// Places behind a home in which a tag may be.
-const WINDOW: usize = 4;
+const WINDOW: usize = u8::BITS as usize;
+/// Where in the word of the lengths the bits of the window are.
+const HOPS_SHIFT: u32 = 40;
+const HOPS: u64 = 0xff << HOPS_SHIFT;
 const FIRST_HOMES: usize = 1 << 10;
 /// When so many homes are too few, all are taken into use at once: forgetting ever more tokens would cost more than the memory.
 const LAST_STEP_HOMES: usize = 1 << 16;
-/// The most homes: 192 MiB, enough for a million tokens in turn.
-const MOST_HOMES: usize = 3 << 19;
+/// The most homes: 256 MiB. Of a million tokens in turn three in a thousand find no place, with three quarters of this one in sixty.
+const MOST_HOMES: usize = 1 << 21;
+/// With more secrets than there are homes many tokens find no place anyway, and memory is dear: 192 MiB.
+const HOMES_OF_MANY: usize = 3 << 19;
 
 /// Where there are more tokens than places, one in so many takes another's: those that come often get theirs, and the others leave it to them.
 const PERSISTENCE: usize = 16;
@@ -80,14 +87,14 @@ impl Sightings {
 
     #[inline]
     pub(super) fn find(&self, tag: Tag, guard: &Guard) -> Option<Sighting> {
-        for place in self.reserved(guard)?.window(tag) {
-            let there = place.tag();
-            if there == tag {
+        let window = self.reserved(guard)?.window(tag);
+        let mut hops = window[0].hops();
+        while hops != 0 {
+            let place = &window[hops.trailing_zeros() as usize];
+            if place.tag() == tag {
                 return place.read().filter(|sighting| sighting.0[TAG..ID] == tag);
             }
-            if there == [0; 2] {
-                return None;
-            }
+            hops &= hops - 1;
         }
         None
     }
@@ -95,21 +102,29 @@ impl Sightings {
     /// Notes where the token of a record was seen. Only one thread at a time calls this or what follows.
     pub(super) fn note(&self, tag: Tag, record: Record<'_>, guard: &Guard) {
         let Some(reserved) = self.reserved(guard).filter(|_| hash(tag) != 0 && tag != [0; 2]) else { return };
+        let homes = reserved.homes.load(Ordering::Relaxed);
+        let taken = reserved.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        let may_rise = homes < reserved.most_homes();
+        // Before the window is looked at: where most are full, that would cost more than finding the token.
+        let persists = taken.is_multiple_of(PERSISTENCE);
+        if !persists && !may_rise && taken > homes / 10 * 9 {
+            return;
+        }
         let window = reserved.window(tag);
         let kept = |place: &&Place| {
             let there = place.tag();
             there == tag || there == [0; 2] || !reserved.window(there).iter().any(|other| std::ptr::eq(other, *place))
         };
-        let taken = reserved.taken.fetch_add(1, Ordering::Relaxed) + 1;
-        let place = match window.iter().find(kept) {
-            Some(place) => place,
-            None if taken.is_multiple_of(PERSISTENCE) => &window[tag[1] as usize % WINDOW],
+        let at = match window.iter().position(|place| kept(&place)) {
+            Some(at) => at,
+            None if persists => tag[1] as usize % WINDOW,
             None => return,
         };
-        place.write(tag, record);
+        reserved.forget(&window[at]);
+        window[at].write(tag, record);
+        window[0].set_hops(window[0].hops() | 1 << at);
         record.set_seen(hash(tag));
-        let homes = reserved.homes.load(Ordering::Relaxed);
-        if taken * 10 > homes * 6 && homes < reserved.most_homes() {
+        if may_rise && taken * 10 > homes * 6 {
             reserved.taken.store(0, Ordering::Relaxed);
             let more = if homes < LAST_STEP_HOMES { homes * 4 } else { usize::MAX };
             reserved.homes.store(more.min(reserved.most_homes()), Ordering::Release);
@@ -129,8 +144,9 @@ impl Sightings {
 
     /// Reserves memory for the tokens of so many secrets. What was noted is forgotten when that needs more than there is.
     pub(super) fn reserve(&self, secrets: usize, guard: &Guard) {
-        let wanted = (secrets + secrets / 2).next_power_of_two().clamp(FIRST_HOMES, MOST_HOMES) + WINDOW;
-        if self.reserved(guard).is_some_and(|reserved| reserved.places >= wanted) {
+        let most = if secrets > MOST_HOMES { HOMES_OF_MANY } else { MOST_HOMES };
+        let wanted = (secrets + secrets / 2).next_power_of_two().clamp(FIRST_HOMES, most) + WINDOW;
+        if self.reserved(guard).is_some_and(|reserved| reserved.places == wanted) {
             return;
         }
         // Without memory for it every token is found by its digest, as it is the first time.
@@ -176,6 +192,14 @@ impl Reserved {
         self.places - WINDOW
     }
 
+    /// Says at the home of the token that a place has, if it is one that readers look at, that it has it no more.
+    fn forget(&self, place: &Place) {
+        let window = self.window(place.tag());
+        if let Some(at) = window.iter().position(|other| std::ptr::eq(other, place)) {
+            window[0].set_hops(window[0].hops() & !(1 << at));
+        }
+    }
+
     #[inline]
     fn window(&self, tag: Tag) -> &[Place] {
         self.behind(hash(tag))
@@ -203,6 +227,18 @@ impl Place {
         [self.0[TAG].load(Ordering::Relaxed), self.0[TAG + 1].load(Ordering::Relaxed)]
     }
 
+    /// Which places of the window that begins here have a token whose home is here, a bit each.
+    #[inline]
+    fn hops(&self) -> u8 {
+        (self.0[LENGTHS].load(Ordering::Relaxed) >> HOPS_SHIFT) as u8
+    }
+
+    /// Readers that have the word already look at a place too many, or find the token by its digest.
+    fn set_hops(&self, hops: u8) {
+        let lengths = self.0[LENGTHS].load(Ordering::Relaxed);
+        self.0[LENGTHS].store(lengths & !HOPS | u64::from(hops) << HOPS_SHIFT, Ordering::Relaxed);
+    }
+
     fn id(&self) -> KeyId {
         key_id([self.0[ID].load(Ordering::Relaxed), self.0[ID + 1].load(Ordering::Relaxed)])
     }
@@ -223,7 +259,10 @@ impl Place {
         let sequence = self.0[0].load(Ordering::Relaxed);
         self.0[0].store(sequence + 1, Ordering::Relaxed);
         fence(Ordering::Release);
-        for (word, value) in self.0.iter().zip(words(tag, record)).skip(TAG) {
+        let hops = self.0[LENGTHS].load(Ordering::Relaxed) & HOPS;
+        let mut words = words(tag, record);
+        words[LENGTHS] |= hops;
+        for (word, value) in self.0.iter().zip(words).skip(TAG) {
             word.store(value, Ordering::Relaxed);
         }
         self.0[0].store(sequence + 2, Ordering::Release);
@@ -272,7 +311,7 @@ fn words(tag: Tag, record: Record<'_>) -> [u64; WORDS] {
     let [version_low, version_high] = record.version().to_le_bytes();
     let lengths = u64::from_le_bytes([version_low, version_high, record.flags(), account.len() as u8, rules_bytes, 0, 0, 0]);
     let [not_before, expires_at, retires_at] = record.instants();
-    let mut words = [0, tag[0], tag[1], id[0], id[1], not_before, expires_at, retires_at, lengths, 0, 0, 0, 0, 0, 0, 0];
+    let mut words = [0, tag[0], tag[1], id[0], id[1], lengths, not_before, expires_at, retires_at, 0, 0, 0, 0, 0, 0, 0];
     for (word, bytes) in words[INLINE..].iter_mut().zip(inline.as_chunks().0) {
         *word = u64::from_ne_bytes(*bytes);
     }
@@ -296,13 +335,13 @@ fn hash(tag: Tag) -> u32 {
 
 /// A hint, where the processor takes one.
 #[inline]
-pub(super) fn fetch(word: &AtomicU64) {
+pub(super) fn fetch<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint, for any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = word;
+    let _ = place;
 }

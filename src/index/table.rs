@@ -57,6 +57,16 @@ impl Table {
         super::sightings::fetch(&shard.slots[shard.home(digest)]);
     }
 
+    /// Asks for the memory of the record that the first slot of a search for the digest may stand for.
+    pub(super) fn prefetch_record(&self, digest: Words, guard: &Guard) {
+        let shard = self.shard(digest, guard);
+        let slots = shard.slots[shard.home(digest)..].iter().map(|slot| slot.load(Ordering::Acquire));
+        if let Some(slot) = slots.take_while(|slot| *slot != 0).find(|slot| slot >> ADDRESS_BITS == tag(digest)) {
+            // SAFETY: it stands in the table, so it is not freed before the guard is dropped.
+            unsafe { record(slot, guard) }.prefetch();
+        }
+    }
+
     /// Makes room for so many records in all. Only one thread at a time calls this.
     pub(super) fn reserve(&self, records: usize, guard: &Guard) {
         // Digests are spread evenly; a shard that gets more than its part grows.
