@@ -55,7 +55,7 @@ const HOPS: u64 = 0xff << HOPS_SHIFT;
 const FIRST_HOMES: usize = 1 << 10;
 /// When so many homes are too few, all are taken into use at once: forgetting ever more tokens would cost more than the memory.
 const LAST_STEP_HOMES: usize = 1 << 16;
-/// The most homes: 256 MiB. Of a million tokens in turn three in a thousand find no place, with three quarters of this one in sixty.
+/// The most homes: 256 MiB. Of a million tokens in turn three in a thousand find no place; with three quarters of this it is sixteen.
 const MOST_HOMES: usize = 1 << 21;
 /// With more secrets than there are homes many tokens find no place anyway, and memory is dear: 192 MiB.
 const HOMES_OF_MANY: usize = 3 << 19;

@@ -58,8 +58,9 @@ fn every_scenario_has_its_rows_and_every_verdict_is_right() {
     let report =
         measured(&["--seconds", "0.4", "--scenario", "pinned", "pipelined", "batch", "--scenario", "changes", "open-loop", "--zipf"]);
     let both: &[&str] = &["doorward", "echo"];
+    let all: &[&str] = &["doorward", "echo-read", "echo"];
     let quiet: &[&str] = &["doorward", "doorward-quiet", "echo", "echo-quiet"];
-    check(&report, &[("pinned", both), ("pipelined", both), ("batch", both), ("changes", quiet), ("open-loop", both)]);
+    check(&report, &[("pinned", all), ("pipelined", all), ("batch", both), ("changes", quiet), ("open-loop", both)]);
     assert_eq!(report["requests"]["keys"], "zipf-0.99");
     let refused = report["requests"]["refused_share"].as_f64().unwrap();
     assert!((0.05..0.3).contains(&refused), "{refused}");
@@ -120,7 +121,7 @@ fn a_daemon_that_runs_is_asked_and_not_changed() {
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
     assert_eq!((&report["rows"][0]["scenario"], &report["rows"][0]["keys"]), (&"pipelined".into(), &2.into()));
-    assert_eq!(report["rows"].as_array().map(Vec::len), Some(2), "{report}");
+    assert_eq!(report["rows"].as_array().map(Vec::len), Some(3), "{report}");
     assert!(report["notes"].to_string().contains("changes is left out"), "{report}");
     assert_eq!(daemon.json(&["show", "acme/web"])["revision"], before);
     let usage = daemon.run(&["bench", "--run-dir", "somewhere"]);
