@@ -13,7 +13,9 @@ use crate::key::{KeyId, Rules};
 ///
 /// Places are taken within a short window behind where the tag hashes to, and the first place of the window, the tag's home, says which of them have a
 /// tag of this home (Herlihy, Shavit and Tzafrir, 'Hopscotch hashing', 2008): so no other is looked at. When the window is full, one of its tokens is
-/// forgotten, and found by its digest the next time. A place is read under a sequence lock (Boehm, 'Can seqlocks get along with programming language memory models?',
+/// forgotten, and found by its digest the next time.
+///
+/// A place is read under a sequence lock (Boehm, 'Can seqlocks get along with programming language memory models?',
 /// 2012), so readers write nothing. It is written only while [`super::Index`] publishes or takes note, one at a time; so a change that has been
 /// published is never overtaken by an older state.
 pub(super) struct Sightings {
