@@ -5,6 +5,8 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/doorward/target
 DOORWARD := $(CARGO_TARGET_DIR)/release/doorward
 FUZZ_SECONDS ?= 20
 BENCH_KEYS ?= 1000000
+# Of the machine that it is installed on; say it where that is another.
+SYSTEMD_VERSION ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p' | grep . || echo 0)
 
 # libFuzzer needs the coverage counters; these flags make them without a nightly compiler.
 FUZZ_FLAGS := --cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -26,7 +28,7 @@ build: tools ## Build the daemon and command: $CARGO_TARGET_DIR/release/doorward
 demo: build ## Watch the daemon verify real web traffic: keys of several accounts, a rotation and a revocation while it runs.
 	@tests/demo.sh $(DOORWARD)
 
-test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the gate, the build without the store, the fuzz targets, scripts, unit file, alert rules.
+test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the gate, the build without the store, the fuzz targets, scripts, units, alert rules.
 	cargo test --release --locked
 	@$(MAKE) --no-print-directory gate
 	cargo check --release --locked --lib --no-default-features
@@ -71,10 +73,19 @@ fuzz-smoke: tools ## Fuzz each target for FUZZ_SECONDS (default 20), without a n
 			-artifact_prefix=fuzz/artifacts- $$scratch/$$name fuzz/corpus/$$name; \
 	done
 
-install: ## Install the built command and the unit (as root, after `make build`); see README.md for what comes next.
+install: ## Install the built command, the units and the pages (as root, after `make build`); see docs/operations.md for what comes next.
 	install -D -m 0755 $(DOORWARD) $(DESTDIR)/usr/bin/doorward
-	install -D -m 0644 systemd/doorward.service $(DESTDIR)/usr/lib/systemd/system/doorward.service
+	for unit in doorward.service doorward-verify.socket doorward-admin.socket; do \
+		install -D -m 0644 systemd/$$unit $(DESTDIR)/usr/lib/systemd/system/$$unit || exit 1; \
+	done
+	for since in 253 254; do \
+		dropin=$(DESTDIR)/usr/lib/systemd/system/doorward.service.d/$$since.conf; rm -f $$dropin; \
+		if [ "$(SYSTEMD_VERSION)" -ge $$since ]; then install -D -m 0644 systemd/doorward.service.d/$$since.conf $$dropin || exit 1; fi; \
+	done
 	install -D -m 0644 systemd/doorward.sysusers $(DESTDIR)/usr/lib/sysusers.d/doorward.conf
+	install -D -m 0644 systemd/doorward.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/doorward.conf
+	install -d -m 0755 $(DESTDIR)/usr/share/doc/doorward
+	install -m 0644 docs/*.md systemd/pepper-credential.conf $(DESTDIR)/usr/share/doc/doorward
 
 clean: ## Remove what was built, RocksDB included.
 	cargo clean

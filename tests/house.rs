@@ -22,6 +22,8 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "admin",
             "catalog",
+            // The daemon asks itself before it tells systemd that it is well.
+            "client",
             "clock",
             "config",
             "digest",

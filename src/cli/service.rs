@@ -35,7 +35,9 @@ fn serve_options(everywhere: &Everywhere, arguments: Serve) -> Result<ServeOptio
 pub(super) fn exit_of(error: &ServeError) -> Exit {
     match error {
         ServeError::Catalog(CatalogError::WrongPepper { .. } | CatalogError::PepperNeeded { .. }) => Exit::Config,
-        ServeError::Config(_) | ServeError::Identity { .. } | ServeError::Pepper(_) | ServeError::Geo(_) => Exit::Config,
+        ServeError::Config(_) | ServeError::Identity { .. } | ServeError::Listen(_) | ServeError::Pepper(_) | ServeError::Geo(_) => {
+            Exit::Config
+        }
         ServeError::Directory(_) | ServeError::Counters(_) => Exit::CantCreate,
         ServeError::Store(_) | ServeError::Catalog(_) => Exit::Io,
         ServeError::NoStore(_) => Exit::NoInput,

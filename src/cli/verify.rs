@@ -77,7 +77,7 @@ pub(crate) fn verify(socket: &Path, screen: &Screen, arguments: &Verify) -> Resu
 }
 
 pub(super) fn connect(socket: &Path) -> Result<Client, Failure> {
-    let client = Client::connect(socket).map_err(|error| failure(socket, &error))?;
+    let mut client = Client::connect(socket).map_err(|error| failure(socket, &error))?;
     client.set_timeout(Some(TIMEOUT)).map_err(|error| failure(socket, &error))?;
     Ok(client)
 }

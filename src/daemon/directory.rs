@@ -1,9 +1,8 @@
-//! The two directories, each locked for one daemon, and the sockets in the second.
+//! Directories, each locked for one daemon.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,7 +12,6 @@ use crate::store::make_directory;
 
 /// A directory that no other daemon uses while this lives.
 pub(super) struct Locked {
-    path: PathBuf,
     _lock: File,
 }
 
@@ -34,15 +32,21 @@ pub enum DirectoryError {
 }
 
 impl Locked {
-    /// Makes the directory if need be (with this mode) and locks it.
+    /// Makes the directory if need be (with this mode) and locks a file in it.
     pub(super) fn open(path: &Path, mode: u32) -> Result<Locked, DirectoryError> {
+        make(path, mode)?;
+        let file = path.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&file);
+        Locked::hold(path, lock.map_err(|error| DirectoryError::Io { path: file, error })?)
+    }
+
+    /// Makes a directory that is this user's alone, and locks it itself: nothing has to be written for it, and nobody else can open it to do the same.
+    pub(super) fn open_private(path: &Path) -> Result<Locked, DirectoryError> {
+        make(path, 0o700)?;
         let io_error = |error: io::Error| DirectoryError::Io { path: path.to_owned(), error };
-        if !path.exists() {
-            make_directory(path, mode).map_err(io_error)?;
-        }
-        let lock_path = path.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        Locked::hold(path, lock.map_err(|error| DirectoryError::Io { path: lock_path, error })?)
+        let directory = File::open(path).map_err(io_error)?;
+        directory.set_permissions(Permissions::from_mode(0o700)).map_err(io_error)?;
+        Locked::hold(path, directory)
     }
 
     /// Locks a directory that is only looked at, if a daemon ever used it; changes nothing in it.
@@ -58,68 +62,33 @@ impl Locked {
 
     fn hold(path: &Path, lock: File) -> Result<Locked, DirectoryError> {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Locked { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Locked { _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::InUse(path.to_owned())),
             Err(error) => Err(DirectoryError::Io { path: path.to_owned(), error: error.into() }),
         }
     }
-
-    /// Binds a socket in the directory with this mode and group. What a killed daemon left there is replaced; its lock is gone, so nobody listens.
-    pub(super) fn bind(&self, name: &str, mode: u32, group: Option<u32>) -> Result<UnixListener, DirectoryError> {
-        let path = self.path.join(name);
-        let io_error = |error: io::Error| DirectoryError::Io { path: path.clone(), error };
-        // Bound under another name until mode and group are right, so that nobody connects too early or is refused in between.
-        let unfinished = self.path.join(format!("{name}.new"));
-        remove(&unfinished).map_err(io_error)?;
-        let listener = UnixListener::bind(&unfinished).map_err(io_error)?;
-        fs::set_permissions(&unfinished, Permissions::from_mode(mode)).map_err(io_error)?;
-        if group.is_some() {
-            chown(&unfinished, None, group).map_err(io_error)?;
-        }
-        fs::rename(&unfinished, &path).map_err(io_error)?;
-        Ok(listener)
-    }
-
-    /// Takes a socket away again.
-    pub(super) fn unlink(&self, name: &str) {
-        if let Err(error) = remove(&self.path.join(name)) {
-            tracing::warn!(socket = name, %error, "a socket could not be removed");
-        }
-    }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
+/// Makes a directory with this mode, unless it is there.
+pub(super) fn make(path: &Path, mode: u32) -> Result<(), DirectoryError> {
+    let io_error = |error: io::Error| DirectoryError::Io { path: path.to_owned(), error };
+    if path.exists() { Ok(()) } else { make_directory(path, mode).map_err(io_error) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
 
     #[test]
     fn a_directory_has_one_daemon_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run");
-        let held = Locked::open(&path, 0o755).unwrap();
-        assert!(matches!(Locked::open(&path, 0o755), Err(DirectoryError::InUse(_))));
-        drop(held);
-        assert!(Locked::open(&path, 0o755).is_ok());
-    }
-
-    #[test]
-    fn a_socket_that_was_left_behind_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let locked = Locked::open(directory.path(), 0o755).unwrap();
-        drop(locked.bind("verify.sock", 0o600, None).unwrap());
-        let path = directory.path().join("verify.sock");
-        assert!(UnixStream::connect(&path).is_err());
-        let _listener = locked.bind("verify.sock", 0o660, None).unwrap();
-        assert!(UnixStream::connect(&path).is_ok());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        for (name, private) in [("data", false), ("counters", true)] {
+            let path = &directory.path().join(name);
+            let open = |path: &Path| if private { Locked::open_private(path) } else { Locked::open(path, 0o755) };
+            let held = open(path).unwrap();
+            assert!(matches!(open(path), Err(DirectoryError::InUse(_))));
+            drop(held);
+            assert!(open(path).is_ok());
+        }
     }
 }

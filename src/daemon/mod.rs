@@ -7,7 +7,9 @@ mod log;
 mod pepper;
 mod process;
 mod reload;
+mod sockets;
 mod status;
+mod watch;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -34,7 +36,7 @@ use crate::geo::{Geo, GeoError};
 use crate::index::Index;
 use crate::key::Instant;
 use crate::store::{Keep, Store, StoreError, StoreOptions};
-use crate::systemd;
+use crate::systemd::{self, ListenError, Listeners};
 use crate::usage::{self, CountersError, Owner, Usage, Written};
 use crate::verify::Door;
 use crate::verify_socket::{Limits, VerifySocket};
@@ -42,6 +44,8 @@ use crate::verify_socket::{Limits, VerifySocket};
 use directory::{DirectoryError, Locked};
 use pepper::PepperError;
 use reload::{Reload, Troubles};
+use sockets::Socket;
+use watch::Watch;
 
 /// The verify socket's name in the run directory.
 pub const VERIFY_SOCKET: &str = "verify.sock";
@@ -89,6 +93,9 @@ pub enum ServeError {
     /// A directory or a socket.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// The sockets that systemd lends.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The pepper.
     #[error(transparent)]
     Pepper(#[from] PepperError),
@@ -120,6 +127,8 @@ pub enum ServeError {
 /// # Errors
 /// It could not start; then nothing was left behind but directories.
 pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    // First of all, because their numbers are those of the files that were opened first.
+    let lent = Listeners::inherited(&[sockets::VERIFY, sockets::ADMIN]);
     let config = match &options {
         ServeOptions::Config(file) => Config::load(file)?,
         ServeOptions::Directories { data_dir, run_dir, country_db } => Config::for_directories(data_dir, run_dir, country_db.as_deref())?,
@@ -129,22 +138,25 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     process::allow_descriptors(config.verify.max_connections);
     // Before any other thread is there, so that every one of them leaves the signals to the one that waits for them.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| ServeError::System("signal handlers", error))?;
-    let running = Running::start(&config)?;
+    let running = Running::start(&config, lent?)?;
     let mut reload = Reload::new(options, config, &running);
     let summary = running.summary();
     info!(keys = running.catalog.counts().keys, "ready");
-    systemd::ready(&summary);
+    systemd::ready(&summary());
+    let watch = Watch::start(running.verify_place.path().to_owned(), Arc::clone(&running.door), running.summary())
+        .map_err(|error| ServeError::System("the watchdog's thread", error))?;
     for signal in signals.forever() {
         if signal == SIGHUP {
             systemd::reloading();
             reload.run();
-            systemd::ready(&summary);
+            systemd::ready(&summary());
         } else {
             info!(signal, "stopping");
             systemd::stopping();
             break;
         }
     }
+    watch.stop();
     running.stop();
     info!("stopped");
     Ok(())
@@ -171,9 +183,12 @@ struct Running {
     run: Locked,
     door: Arc<Door>,
     catalog: Arc<Catalog>,
+    clock: Arc<Clock>,
     flush: Arc<Flush>,
     verify_socket: VerifySocket,
+    verify_place: Socket,
     admin: AdminThread,
+    admin_place: Socket,
     access: Arc<RwLock<Access>>,
     judgement: Arc<RwLock<Judgement>>,
     troubles: Troubles,
@@ -186,12 +201,13 @@ struct AdminThread {
 }
 
 impl Running {
-    fn start(config: &Config) -> Result<Running, ServeError> {
+    fn start(config: &Config, mut lent: Listeners) -> Result<Running, ServeError> {
         let data = Locked::open(&config.data_dir, 0o700)?;
-        let run = Locked::open(&config.run_dir, 0o755)?;
+        directory::make(&config.run_dir, 0o755)?;
+        let run = Locked::open_private(&config.run_dir.join(COUNTERS))?;
         let access = Arc::new(RwLock::new(identity::access(&config.admin)?));
-        let verify_group = identity::group_of("verify.group", config.verify.group.as_deref())?;
-        let admin_group = identity::group_of("admin.group", config.admin.group.as_deref())?;
+        let mut verify_place = Socket::verify(&mut lent, config)?;
+        let mut admin_place = Socket::admin(&mut lent, config)?;
         let store_path = config.data_dir.join("db");
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let peppers = pepper::load(&config.pepper_file, config.previous_pepper_file.as_deref(), &store_path, credentials.as_deref())?;
@@ -218,9 +234,8 @@ impl Running {
         let flush = Arc::new(flush);
 
         let door = Arc::new(Door { index, peppers, recogniser: Recogniser::new(), geo, usage });
-        let listener = run.bind(VERIFY_SOCKET, config.verify.mode, verify_group)?;
         let limits = Limits { max_connections: config.verify.max_connections, spin: config.verify.spin };
-        let verify_socket = VerifySocket::start(listener, Arc::clone(&door), Arc::clone(&clock), limits)
+        let verify_socket = VerifySocket::start(verify_place.listen()?, Arc::clone(&door), Arc::clone(&clock), limits)
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;
         let judgement = Arc::new(RwLock::new(judgement(config)));
         let troubles = Troubles::default();
@@ -237,20 +252,21 @@ impl Running {
             troubles: troubles.reader(),
             started_at: clock.now(),
         };
-        let admin = AdminThread::start(run.bind(ADMIN_SOCKET, config.admin.mode, admin_group)?, metrics, state)
+        let admin = AdminThread::start(admin_place.listen()?, metrics, state)
             .map_err(|error| ServeError::System("the admin socket's thread", error))?;
-        Ok(Running { data, run, door, catalog, flush, verify_socket, admin, access, judgement, troubles })
+        Ok(Running { data, run, door, catalog, clock, flush, verify_socket, verify_place, admin, admin_place, access, judgement, troubles })
     }
 
-    fn summary(&self) -> String {
-        format!("verifying {} secrets", self.door.index.secrets())
+    /// A way to the line for `systemctl status`.
+    fn summary(&self) -> impl Fn() -> String + Send + 'static {
+        status::line(&self.verify_socket, &self.door, &self.catalog, &self.clock, &self.flush, self.troubles.reader())
     }
 
     /// Takes no more requests, answers those that are there, then writes what was counted.
     fn stop(self) {
-        let Running { data, run, catalog, flush, verify_socket, admin, .. } = self;
-        run.unlink(VERIFY_SOCKET);
-        run.unlink(ADMIN_SOCKET);
+        let Running { data, run, catalog, flush, verify_socket, verify_place, admin, admin_place, .. } = self;
+        verify_place.leave();
+        admin_place.leave();
         verify_socket.stop(STOP_PATIENCE);
         admin.stop();
         catalog.stop();

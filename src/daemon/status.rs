@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::admin::Latency;
 use crate::admin::wire::{FlushStatus, VerifyStatus};
+use crate::catalog::Catalog;
+use crate::clock::Clock;
 use crate::flush::Flush;
 use crate::key::Verdict;
 use crate::verify::Door;
@@ -66,4 +68,30 @@ pub(super) fn flush(flush: &Arc<Flush>) -> Arc<dyn Fn() -> FlushStatus + Send + 
             lost: status.lost,
         }
     })
+}
+
+/// A way to the line that `systemctl status` shows: what is verified, and what is wrong. It may wait where the store does.
+pub(super) fn line(
+    socket: &VerifySocket,
+    door: &Arc<Door>,
+    catalog: &Arc<Catalog>,
+    clock: &Arc<Clock>,
+    flush: &Arc<Flush>,
+    troubles: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+) -> impl Fn() -> String + Send + 'static {
+    let (figures, door, catalog, clock, flush) =
+        (socket.figures(), Arc::clone(door), Arc::clone(catalog), Arc::clone(clock), Arc::clone(flush));
+    move || {
+        let mut wrong = troubles();
+        wrong.extend(catalog.refusing().map(|reason| format!("changes are refused until a restart: {reason}")));
+        wrong.extend(clock.warning());
+        let flush = flush.status();
+        wrong.extend(flush.failing.map(|reason| format!("usage cannot be written, and is kept: {reason}")));
+        if flush.lost > 0 {
+            wrong.push(format!("{} verifies were not counted", flush.lost));
+        }
+        let (secrets, connections) = (door.index.secrets(), figures().connections);
+        let doing = format!("verifying {secrets} secrets over {connections} connections");
+        if wrong.is_empty() { doing } else { format!("{doing}; degraded: {}", wrong.join("; ")) }
+    }
 }

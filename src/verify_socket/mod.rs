@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tracing::{debug, error, warn};
@@ -41,7 +43,8 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// The listening socket and its connections.
 pub struct VerifySocket {
     shared: Arc<Shared>,
-    listener: Arc<UnixListener>,
+    /// Wakes the accepting thread. The listener itself is left as it is: it may be systemd's, and serve the next daemon.
+    wake: Arc<OwnedFd>,
     accepting: JoinHandle<()>,
 }
 
@@ -175,12 +178,13 @@ impl VerifySocket {
             protocol_errors: AtomicU64::new(0),
             latency: Latency::new(),
         });
-        let listener = Arc::new(listener);
+        listener.set_nonblocking(true)?;
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let accepting = {
-            let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
-            thread::Builder::new().name("accept".into()).spawn(move || shared.accept(&listener))?
+            let (shared, wake) = (Arc::clone(&shared), Arc::clone(&wake));
+            thread::Builder::new().name("accept".into()).spawn(move || shared.accept(&listener, &wake))?
         };
-        Ok(VerifySocket { shared, listener, accepting })
+        Ok(VerifySocket { shared, wake, accepting })
     }
 
     /// A way to the figures that outlives a borrow.
@@ -201,9 +205,8 @@ impl VerifySocket {
     /// Accepts no more, answers what has arrived, and waits for the connections to end: at most `patience`.
     pub fn stop(self, patience: Duration) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the accept call; on Linux it then fails with EINVAL.
-        if let Err(error) = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Read) {
-            warn!(%error, "the verify socket's listener could not be shut down");
+        if let Err(error) = rustix::io::write(&*self.wake, &1u64.to_ne_bytes()) {
+            warn!(%error, "the verify socket's accepting thread could not be woken");
         }
         if self.accepting.join().is_err() {
             error!("the verify socket's accepting thread had panicked");
@@ -225,24 +228,27 @@ impl VerifySocket {
 }
 
 impl Shared {
-    fn accept(self: &Arc<Self>, listener: &UnixListener) {
+    /// Accepts until it is woken. Whoever connected and was not accepted by then waits in the listener's queue: for the next daemon, if the listener
+    /// is systemd's; if not, the queue ends with it.
+    fn accept(self: &Arc<Self>, listener: &UnixListener, wake: &OwnedFd) {
         // Given up for a moment where descriptors run out, so that whoever knocks then is told, and does not hang.
         let mut spare = File::open("/dev/null").ok();
         let mut complained_at: Option<Instant> = None;
         for number in 0.. {
-            let accepted = listener.accept();
+            let mut awaited = [PollFd::new(listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+            let _ = poll(&mut awaited, None);
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
-            match accepted {
+            match listener.accept() {
                 Ok((stream, _)) => self.open(number, stream),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
                     if complained_at.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
                         complained_at = Some(Instant::now());
                         warn!(%error, "connections to the verify socket cannot be accepted");
                     }
                     drop(spare.take());
-                    // This waits for whoever knocks next; by then there may be descriptors again, the spare one among them.
                     match listener.accept() {
                         Ok((stream, _)) => {
                             spare = File::open("/dev/null").ok();

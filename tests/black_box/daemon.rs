@@ -153,7 +153,7 @@ impl Daemon {
     /// A connection to the verify socket.
     #[track_caller]
     pub(crate) fn client(&self) -> Client {
-        let client = Client::connect(&self.run_dir().join("verify.sock")).expect("a connection");
+        let mut client = Client::connect(&self.run_dir().join("verify.sock")).expect("a connection");
         client.set_timeout(Some(PATIENCE)).expect("a timeout");
         client
     }

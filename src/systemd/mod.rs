@@ -1,0 +1,74 @@
+//! What systemd is told, and what it lends. Outside of systemd all of this does nothing.
+
+mod listeners;
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tracing::warn;
+
+pub use listeners::{ListenError, Listeners};
+
+/// Tells that the sockets answer, with a line for `systemctl status`.
+pub fn ready(status: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+}
+
+/// A line for `systemctl status`.
+pub fn status(status: &str) {
+    notify(&[NotifyState::Status(&one_line(status))]);
+}
+
+/// Tells that the configuration is being read anew; [`ready`] ends it.
+pub fn reloading() {
+    // Since version 253 systemd needs the time with it, to tell this reload from one before.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!("systemd is not told of the reload: {error}"),
+    }
+}
+
+/// Tells that the daemon is on its way to its end.
+pub fn stopping() {
+    notify(&[NotifyState::Stopping, NotifyState::Status("answering what has arrived")]);
+}
+
+/// How often at least systemd wants to hear that the daemon is well; none where it does not ask (`WatchdogSec=`).
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
+}
+
+/// Tells that the daemon is well.
+pub fn well() {
+    notify(&[NotifyState::Watchdog]);
+}
+
+/// Whether standard error is a pipe to the journal, which takes the time of each line itself, and its level from a prefix (sd-daemon(3)).
+///
+/// `JOURNAL_STREAM` is inherited by whoever is started, so the file that it names is held against the one that is there (systemd.exec(5)).
+pub fn logs_to_journal() -> bool {
+    let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
+    rustix::fs::fstat(std::io::stderr()).is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
+}
+
+/// The protocol has one assignment a line: a second line would be one.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// A message that does not get through is no reason to stop.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!("systemd is not told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line() {
+        assert_eq!(one_line("ready\nMAINPID=1"), "ready MAINPID=1");
+    }
+}

@@ -1,0 +1,117 @@
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::daemon::run_in;
+use crate::service_manager::ServiceManager;
+
+/// READY means that both sockets answer; a reload is announced with its time and ended; so is the end.
+#[test]
+fn systemd_hears_what_the_daemon_does() {
+    let mut manager = ServiceManager::new();
+    manager.start();
+    let ready = manager.hear("READY=1");
+    assert!(ready.contains("STATUS=verifying 0 secrets"), "{ready}");
+    assert_eq!(run_in(&manager.run_dir(), &["status"], "").code, 0, "whoever sees READY is answered");
+    manager.signal("HUP");
+    let reloading = manager.hear("RELOADING=1");
+    let since_boot_us = |text: &str| text.split_once('=').and_then(|(_, number)| number.parse::<u64>().ok());
+    let told = reloading.lines().find(|line| line.starts_with("MONOTONIC_USEC=")).and_then(since_boot_us).expect("its time");
+    let now = rustix_monotonic_us();
+    assert!((now - 60_000_000..=now).contains(&told), "{told} is a moment ago, {now}");
+    manager.hear("READY=1");
+    manager.signal("TERM");
+    manager.hear("STOPPING=1");
+    assert!(manager.ended().success());
+    for name in ["verify.sock", "admin.sock"] {
+        assert!(UnixStream::connect(manager.run_dir().join(name)).is_ok(), "systemd's socket stays, and takes connections");
+    }
+    let log = manager.log();
+    assert_eq!(log.matches("the socket is systemd's").count(), 2, "{log}");
+}
+
+fn rustix_monotonic_us() -> u64 {
+    let uptime = fs::read_to_string("/proc/uptime").expect("the time since the start of the machine");
+    // Seconds with two digits; the monotonic clock runs with it unless the machine slept.
+    let seconds: f64 = uptime.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number");
+    ((seconds + 0.01) * 1e6) as u64
+}
+
+/// The watchdog hears of a daemon that answers, and nothing of one whose verify socket hangs, until it answers again.
+#[test]
+fn the_watchdog_hears_only_of_a_daemon_that_answers() {
+    let mut manager = ServiceManager::new();
+    manager.environment.push(("WATCHDOG_USEC", "600000".to_owned()));
+    manager.start();
+    manager.hear("READY=1");
+    for _ in 0..3 {
+        manager.hear("WATCHDOG=1");
+    }
+    // Its own connections are no requests: they are not counted.
+    let status = run_in(&manager.run_dir(), &["status", "--json"], "").json();
+    assert_eq!((&status["verify"]["verifies"], &status["verify"]["protocol_errors"]), (&0.into(), &0.into()), "{status}");
+    let accepting = thread_named(manager.pid(), "accept");
+    // The accepting thread hangs: each of its calls to accept takes a minute.
+    let strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", "inject=accept4:delay_enter=60000000", "-p", &accepting])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut strace) = strace else { return eprintln!("strace is not here: no thread can be hung") };
+    let start = Instant::now();
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < Duration::from_millis(1_500) && start.elapsed() < Duration::from_secs(20) {
+        match manager.hear_any(Duration::from_millis(1_500)) {
+            Some(message) if message.contains("WATCHDOG=1") => quiet_since = Instant::now(),
+            _ => {}
+        }
+    }
+    let quiet = quiet_since.elapsed() >= Duration::from_millis(1_500);
+    let said = manager.log().contains("does not answer itself");
+    strace.kill().expect("strace ends");
+    strace.wait().expect("strace ended");
+    assert!(quiet && said, "the watchdog was told of a daemon that hangs: {}", manager.log());
+}
+
+fn thread_named(pid: u32, name: &str) -> String {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
+    let mut named = threads.filter(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name));
+    named.next().expect("a thread of this name").file_name().to_string_lossy().into_owned()
+}
+
+/// What systemd passes and doorward does not serve would be a socket at which clients wait for ever.
+#[test]
+fn sockets_of_other_names_are_refused() {
+    for (names, word) in [("verify:http", "'http'"), ("verify:verify", "two sockets named 'verify'"), ("verify", "LISTEN_FDNAMES")] {
+        let mut manager = ServiceManager::new();
+        manager.names = names;
+        manager.start();
+        assert_eq!(manager.ended().code(), Some(78), "{}", manager.log());
+        assert!(manager.log().contains(word), "{names}: {}", manager.log());
+    }
+    // The other way round: each is told where it should listen.
+    let mut manager = ServiceManager::new();
+    manager.names = "admin:verify";
+    manager.start();
+    assert_eq!(manager.ended().code(), Some(78));
+    assert!(manager.log().contains("ListenStream= and run_dir must agree"), "{}", manager.log());
+}
+
+/// A line for the journal begins with its level; anywhere else it does not.
+#[test]
+fn the_journal_gets_levels() {
+    let mut manager = ServiceManager::new();
+    fs::write(manager.home().join("daemon.log"), "").expect("a log");
+    let file = rustix::fs::stat(manager.home().join("daemon.log")).expect("the log");
+    manager.environment.push(("JOURNAL_STREAM", format!("{}:{}", file.st_dev, file.st_ino)));
+    manager.start();
+    manager.hear("READY=1");
+    assert!(manager.log().lines().any(|line| line == "<6>ready keys=0"), "{}", manager.log());
+    assert!(manager.log().lines().all(|line| line.starts_with("<6>")), "{}", manager.log());
+    let mut other = ServiceManager::new();
+    other.environment.push(("JOURNAL_STREAM", "1:1".to_owned()));
+    other.start();
+    other.hear("READY=1");
+    assert!(!other.log().contains('<'), "standard error is not that stream: {}", other.log());
+}
