@@ -47,6 +47,7 @@ pub mod protocol;
 pub mod store;
 #[cfg(feature = "store")]
 pub mod systemd;
+pub mod unusual;
 pub mod usage;
 pub mod verify;
 pub mod verify_socket;

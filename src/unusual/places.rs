@@ -1,0 +1,172 @@
+//! Whether a place is new, and whether that is new for this key.
+
+use std::collections::BTreeMap;
+
+use super::{DAY, DAY_MS, Finding, Frame, Kind, Limits, Seen, Severity, Usage, begins, clock, command, counted, hour};
+use crate::key::{Country, Key};
+
+/// Something new is unusual if as much of it, or more, would come by habit with a lower probability than this.
+const CHANCE: f64 = 0.05;
+/// Something new that is used so many times as much as what was new before is unusual even so, from so many requests on.
+const MUCH: (u64, u64) = (10, 100);
+/// Days of use below which no habit can be told.
+const DAYS_OF_USE: usize = 3;
+/// Countries and networks that a command names: more would be a list that nobody reads.
+const NAMED: usize = 8;
+/// Times as many networks within an hour as on the worst day before.
+const MORE_NETWORKS: u32 = 2;
+
+/// First uses from a country or a network, and uses from many networks at once.
+pub(super) fn look(key: &Key, usage: &Usage, frame: &Frame, begin: u32, limits: &Limits, found: &mut Vec<Finding>) {
+    countries(key, usage, frame, found);
+    networks(key, usage, frame, begin, found);
+    spread(key, usage, frame, limits, found);
+}
+
+/// The uses from a country.
+#[derive(Default)]
+struct Uses {
+    /// By day, before the time in question.
+    before: BTreeMap<u32, u64>,
+    /// In it.
+    count: u64,
+    /// The first hour in it.
+    first: Option<u32>,
+}
+
+fn countries(key: &Key, usage: &Usage, frame: &Frame, found: &mut Vec<Finding>) {
+    let mut countries: BTreeMap<Country, Uses> = BTreeMap::new();
+    let mut unplaced = false;
+    for &(at, country, count) in &usage.countries {
+        let Some(country) = country else {
+            unplaced = true;
+            continue;
+        };
+        let uses = countries.entry(country).or_default();
+        if at < frame.since {
+            *uses.before.entry(at / DAY).or_default() += count;
+        } else {
+            uses.count += count;
+            uses.first = Some(uses.first.map_or(at, |first| first.min(at)));
+        }
+    }
+    let mut days: Vec<u32> = countries.values().flat_map(|uses| uses.before.keys().copied()).collect();
+    days.sort_unstable();
+    days.dedup();
+    if days.len() < DAYS_OF_USE {
+        return;
+    }
+    let new: Vec<(Country, &Uses)> =
+        countries.iter().filter(|(_, uses)| uses.before.is_empty() && uses.count > 0).map(|(c, u)| (*c, u)).collect();
+    // How many countries were seen on one day only tells how many more there are that were not seen yet (Good and Toulmin 1956).
+    let once: Vec<u64> =
+        countries.values().filter(|uses| uses.before.len() == 1).filter_map(|uses| uses.before.values().next().copied()).collect();
+    let by_habit = once.len() as f64 * days_in_question(frame) / days.len() as f64;
+    let is_habit = !new.is_empty() && at_least(new.len(), by_habit) >= CHANCE;
+    let much = once.iter().max().map_or(0, |most| (most * MUCH.0).max(MUCH.1));
+    let known: Vec<Country> = countries.iter().filter(|(_, uses)| !uses.before.is_empty()).map(|(country, _)| *country).collect();
+    for (country, uses) in new.into_iter().filter(|(_, uses)| !is_habit || uses.count >= much) {
+        let allowed = &key.settings.countries;
+        let refused = !allowed.is_empty() && !allowed.contains(&country);
+        let command = if refused {
+            command("rotate", key, &["--overlap", "1d"])
+        } else if allowed.contains(&country) && allowed.len() > 1 && country.as_str().parse::<Country>().is_ok() {
+            command("edit", key, &[&format!("--remove-country={}", country.as_str())])
+        } else if !unplaced && known.len() <= NAMED && known.iter().all(|known| known.as_str().parse::<Country>().is_ok()) {
+            let known: Vec<&str> = known.iter().map(Country::as_str).collect();
+            command("edit", key, &[&format!("--add-country={}", known.join(","))])
+        } else {
+            command("disable", key, &[])
+        };
+        let at = begins(uses.first.unwrap_or(frame.since));
+        let answer = if refused { ", refused since the key's countries do not hold it" } else { "" };
+        let evidence = format!(
+            "{} from {}, first in the hour from {}{answer}; on {} of use before it came from {} only",
+            counted(uses.count, "request"),
+            country.as_str(),
+            clock(at),
+            counted(days.len() as u64, "day"),
+            listed(&known.iter().map(Country::as_str).collect::<Vec<_>>()),
+        );
+        found.push(Finding { kind: Kind::NewCountry, severity: Severity::Warning, at, seen: uses.count, expected: 0, evidence, command });
+    }
+}
+
+fn networks(key: &Key, usage: &Usage, frame: &Frame, begin: u32, found: &mut Vec<Finding>) {
+    // Where networks are forgotten, one that was forgotten would look new.
+    if !usage.networks_whole {
+        return;
+    }
+    let since = begins(frame.since);
+    let (known, new): (Vec<Seen>, Vec<Seen>) = usage.networks.iter().partition(|seen| seen.first_at < since);
+    let Some(first) = new.iter().map(|seen| seen.first_at).min().filter(|_| !known.is_empty()) else { return };
+    let days = f64::from(frame.since.saturating_sub(begin)) / f64::from(DAY);
+    // Those of the first day are no habit: every key begins somewhere.
+    let after_the_first_day = begins(begin).0 + DAY_MS;
+    let habits = known.iter().filter(|seen| seen.first_at.0 >= after_the_first_day).count();
+    let by_habit = habits as f64 * days_in_question(frame) / days.max(1.0);
+    if at_least(new.len(), by_habit) >= CHANCE {
+        return;
+    }
+    let names: Vec<String> = new.iter().map(|seen| seen.network.to_string()).collect();
+    let command = if key.settings.networks.is_empty() && known.len() <= NAMED {
+        let known: Vec<String> = known.iter().map(|seen| seen.network.to_string()).collect();
+        command("edit", key, &[&format!("--add-network={}", known.join(","))])
+    } else {
+        command("disable", key, &[])
+    };
+    let evidence = format!(
+        "first used from {} at {}; in {} before from {} only",
+        listed(&names.iter().map(String::as_str).collect::<Vec<_>>()),
+        clock(first),
+        counted(days as u64, "day"),
+        counted(known.len() as u64, "network"),
+    );
+    let (seen, expected) = (new.len() as u64, by_habit.round() as u64);
+    found.push(Finding { kind: Kind::NewNetwork, severity: Severity::Warning, at: first, seen, expected, evidence, command });
+}
+
+fn spread(key: &Key, usage: &Usage, frame: &Frame, limits: &Limits, found: &mut Vec<Finding>) {
+    let since = frame.since / DAY;
+    let before = usage.spreads.iter().filter(|(day, _)| *day < since).map(|(_, networks)| *networks);
+    let (days, most) = before.fold((0, 0), |(days, most), networks| (days + 1, most.max(networks)));
+    let Some(&(day, networks)) = usage.spreads.iter().filter(|(day, _)| *day >= since).max_by_key(|(_, networks)| *networks) else {
+        return;
+    };
+    if days < DAYS_OF_USE || networks < limits.networks_at_once || networks < most * MORE_NETWORKS {
+        return;
+    }
+    let at = begins(day * DAY).max(begins(frame.since));
+    let evidence = format!(
+        "{} or more within one hour on {}; on {} of use before {most} at most",
+        counted(networks.into(), "network"),
+        clock(begins(day * DAY)).get(..10).unwrap_or_default(),
+        counted(days as u64, "day"),
+    );
+    let (seen, expected) = (networks.into(), most.into());
+    let command = command("rotate", key, &["--overlap", "1h"]);
+    found.push(Finding { kind: Kind::ManyNetworks, severity: Severity::Critical, at, seen, expected, evidence, command });
+}
+
+/// How many days the time in question has.
+fn days_in_question(frame: &Frame) -> f64 {
+    f64::from((hour(frame.now) + 1).saturating_sub(frame.since)) / f64::from(DAY)
+}
+
+/// The probability that so many, or more, come where so many are expected (Poisson).
+fn at_least(seen: usize, expected: f64) -> f64 {
+    let mut term = (-expected).exp();
+    let mut fewer = 0.0;
+    for number in 0..seen {
+        fewer += term;
+        term *= expected / (number + 1) as f64;
+    }
+    (1.0 - fewer).max(0.0)
+}
+
+fn listed(names: &[&str]) -> String {
+    match names.len().checked_sub(NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..NAMED].join(" ")),
+        _ => names.join(" "),
+    }
+}
