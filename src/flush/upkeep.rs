@@ -5,7 +5,7 @@ use tracing::{error, info};
 
 use super::{REST, Worker};
 use crate::key::{Instant, Span};
-use crate::store::{Keep, StoreError, UsageBatch};
+use crate::store::{HourOfGuesses, Keep, StoreError, UsageBatch};
 
 /// How long usage is added up before the thread rests. One bucket of an hour is added up as a whole, and may take longer where keys are very many.
 const SLICE: Duration = Duration::from_millis(5);
@@ -21,11 +21,13 @@ pub(super) struct Upkeep {
     noted: (Instant, time::Instant),
     /// Whether it was told anything yet.
     is_noted: bool,
+    /// When this process began, as its rows of guesses are named.
+    started: Instant,
 }
 
 impl Upkeep {
     pub(super) fn new(now: Instant, keep: Keep) -> Upkeep {
-        Upkeep { keep, expired: None, noted: (now, time::Instant::now()), is_noted: false }
+        Upkeep { keep, expired: None, noted: (now, time::Instant::now()), is_noted: false, started: now }
     }
 }
 
@@ -43,9 +45,26 @@ impl Worker {
         let passed = Span(at.elapsed().as_millis() as i64);
         let since = Instant(noted.0.max(now.0.saturating_sub(passed.0)).min(now.0));
         let note = UsageBatch { covered: Some((since, now)), time_floor: Some(floor), ..UsageBatch::default() };
+        self.write_guesses(now)?;
         self.store.write_usage(&note, true)?;
         (self.upkeep.noted, self.upkeep.is_noted) = ((now, time::Instant::now()), true);
         Ok(())
+    }
+
+    /// Writes who sends tokens that nobody has. What was counted since the last time is in memory alone: a kill may lose a minute of it.
+    fn write_guesses(&self, now: Instant) -> Result<(), StoreError> {
+        let hours: Vec<HourOfGuesses> = self
+            .shared
+            .usage
+            .guesses()
+            .into_iter()
+            .map(|hour| HourOfGuesses {
+                hour: hour.hour,
+                total: hour.total,
+                networks: hour.networks.iter().map(|guesser| (guesser.network, guesser.count, guesser.error)).collect(),
+            })
+            .collect();
+        self.store.write_guesses(self.upkeep.started, &hours, now)
     }
 
     /// Adds up hours and days that are over, and removes what is too old, until there is nothing more to do or it is time for the next flush. A quarter of a

@@ -6,6 +6,7 @@ mod changes;
 pub mod check;
 mod directory;
 mod functions;
+mod guesses;
 mod history;
 mod keys;
 mod meta;
@@ -25,6 +26,7 @@ use thiserror::Error;
 
 pub use changes::{Changes, PutKey, encode_key};
 pub use directory::make_directory;
+pub use guesses::{GUESSES_KEPT, HourOfGuesses};
 #[cfg(test)]
 pub(crate) use history::entry_record;
 pub use history::{MAC_BYTES, Recorded, encode_entry, encode_entry_body};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::frozen::Frozen;
+use super::guesses::Hours;
 use super::live::{self, Found, Live};
 use super::log::{LANES, Log, Owner, RING, Run};
 use super::slot::Slot;
@@ -37,6 +38,8 @@ pub(super) struct Drainer {
     folded: u64,
     lost: u64,
     grow_again_at: Option<Instant>,
+    /// Tokens that nobody has, by network.
+    pub(super) guesses: Hours,
     /// Called at each step that a kill could come before.
     #[cfg(test)]
     pub(super) at_step: Option<Box<dyn FnMut() + Send>>,
@@ -70,6 +73,7 @@ impl Drainer {
             folded: 0,
             lost: 0,
             grow_again_at: None,
+            guesses: Hours::default(),
             #[cfg(test)]
             at_step: None,
         }
@@ -116,12 +120,14 @@ impl Drainer {
                 asked += 1;
             }
             let mut row = event(position);
+            self.guesses.count(&row);
             let mut events = 1;
             while position + events < end {
                 let next = event(position + events);
                 if !next.same_row(&row) {
                     break;
                 }
+                self.guesses.count(&next);
                 row.add(&next);
                 events += 1;
             }

@@ -11,6 +11,7 @@ mod denials;
 mod drainer;
 mod files;
 mod frozen;
+mod guesses;
 mod lane;
 mod live;
 mod log;
@@ -33,6 +34,7 @@ use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
 pub use denials::Denial;
 pub use files::CountersError;
 pub use frozen::{Frozen, MINUTES_TOGETHER, Row, Written};
+pub use guesses::{GUESSERS, Guesser, Guesses};
 pub use lane::Held;
 pub use log::Owner;
 
@@ -213,6 +215,11 @@ impl Usage {
         };
         frozen.sort();
         Some(frozen)
+    }
+
+    /// Unknown and malformed tokens of the latest hours by network, if any were drained since this was asked last. They are known to this process alone.
+    pub fn guesses(&self) -> Vec<Guesses> {
+        self.drainer.lock().guesses.take()
     }
 
     /// Takes back a table of which every row is written, and empties it.

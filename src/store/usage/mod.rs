@@ -17,6 +17,7 @@ use bincode::{Decode, Encode};
 use parking_lot::Mutex;
 use rocksdb::{MergeOperands, WriteBatch};
 
+use super::guesses::{GUESSES, HourOfGuesses};
 use super::{Family, Store, StoreError, meta, record};
 use crate::key::{Country, FunctionId, Instant, KeyId, Network, Verdict};
 
@@ -186,6 +187,8 @@ pub struct NetworkUse {
     pub key: KeyId,
     /// A /24 of IPv4 or a /48 of IPv6.
     pub network: Network,
+    /// When it was used for the first time, as far as is remembered: to ten minutes.
+    pub first_at: Instant,
     /// When it was used last.
     pub at: Instant,
 }
@@ -462,6 +465,7 @@ pub(super) fn check_row(row: &[u8], value: &[u8]) -> Result<(), StoreError> {
         }
         USES => record::decode::<StoredUses>(Family::Usage, row, value).map(drop),
         COVERED => record::decode::<u64>(Family::Usage, row, value).map(drop),
+        GUESSES => record::decode::<HourOfGuesses>(Family::Usage, row, value).map(drop),
         _ => Ok(()),
     }
 }

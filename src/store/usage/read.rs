@@ -30,6 +30,12 @@ impl Store {
         let reader = Reader::new(self)?;
         counts_of(&reader, bucket, None, &Plan::new(&reader.marks, bucket, (since, until), step))
     }
+
+    /// As `usage_series`, by country.
+    pub fn usage_country_series(&self, bucket: u8, since: Instant, until: Instant, step: Step) -> Result<Vec<CountryRow>, StoreError> {
+        let reader = Reader::new(self)?;
+        countries_of(&reader, bucket, None, &Plan::new(&reader.marks, bucket, (since, until), step))
+    }
 }
 
 /// Counts by unit.

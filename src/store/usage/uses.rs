@@ -13,11 +13,23 @@ use super::{LastUse, NetworkUse, RECENT_NETWORKS, Step, USES};
 use crate::key::{Country, Instant, KeyId, Network};
 use crate::store::{Family, Store, StoreError, record};
 
+/// Days whose spread is remembered.
+const SPREAD_DAYS: usize = 28;
+
 /// What is stored of the uses of a key: the last of each version, and the networks, newest first.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct StoredUses {
     last: Vec<(u16, StoredUse)>,
-    networks: Vec<(Instant, Network)>,
+    networks: Vec<StoredNetwork>,
+    /// By day (since 1970-01-01): the most networks in one row of minutes. The latest 28.
+    spreads: Vec<(u16, u8)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+struct StoredNetwork {
+    last_at: Instant,
+    first_at: Instant,
+    network: Network,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -36,6 +48,8 @@ pub struct KeyUses {
     pub last: Vec<LastUse>,
     /// The networks that it was used from, newest first; at most 16.
     pub networks: Vec<NetworkUse>,
+    /// By day (since 1970-01-01): the most networks, up to 16, that it was used from within ten minutes of the clock. The latest 28 days of use.
+    pub spreads: Vec<(u16, u8)>,
 }
 
 impl Store {
@@ -62,7 +76,8 @@ impl Store {
         Ok(uses.into_iter().map(|(key, uses)| uses.told(key)).collect())
     }
 
-    fn uses(&self, key: KeyId) -> Result<KeyUses, StoreError> {
+    /// How a key was used last.
+    pub fn uses(&self, key: KeyId) -> Result<KeyUses, StoreError> {
         let reader = Reader::new(self)?;
         let row = uses_row(key);
         let mut uses = BTreeMap::new();
@@ -99,12 +114,20 @@ impl StoredUses {
             (last.version, StoredUse { at: at(last.at), address: last.address, country })
         });
         let last = last.collect();
-        StoredUses { last, networks: of_key.all_networks().into_iter().map(|(ms, network)| (at(ms.0), network)).collect() }
+        let networks: Vec<StoredNetwork> = of_key
+            .all_networks()
+            .into_iter()
+            .map(|(ms, network)| StoredNetwork { last_at: at(ms.0), first_at: at(ms.0), network })
+            .collect();
+        let day = u16::try_from(minute / super::DAY).unwrap_or(u16::MAX);
+        let spreads = if networks.is_empty() { Vec::new() } else { vec![(day, networks.len() as u8)] };
+        StoredUses { last, networks, spreads }
     }
 
     pub(super) fn add(&mut self, other: StoredUses) {
         self.last.extend(other.last);
         self.networks.extend(other.networks);
+        self.spreads.extend(other.spreads);
         self.join();
     }
 
@@ -112,13 +135,28 @@ impl StoredUses {
     fn join(&mut self) {
         self.last.sort_by_key(|(version, last)| (*version, Reverse(*last)));
         self.last.dedup_by_key(|(version, _)| *version);
-        newest(&mut self.networks);
+        // Of a network the first use and the last.
+        self.networks.sort_unstable_by_key(|used| (used.network, used.first_at, used.last_at));
+        self.networks.dedup_by(|later, kept| {
+            let same = later.network == kept.network;
+            if same {
+                kept.last_at = kept.last_at.max(later.last_at);
+            }
+            same
+        });
+        self.networks.sort_unstable_by(|a, b| b.cmp(a));
+        self.networks.truncate(RECENT_NETWORKS);
+        self.spreads.sort_unstable_by(|a, b| b.cmp(a));
+        self.spreads.dedup_by_key(|(day, _)| *day);
+        self.spreads.truncate(SPREAD_DAYS);
     }
 
     fn told(self, key: KeyId) -> KeyUses {
         let last = self.last.into_iter();
         let last = last.map(|(version, StoredUse { at, address, country })| LastUse { key, version, at, address, country }).collect();
-        KeyUses { key, last, networks: self.networks.into_iter().map(|(at, network)| NetworkUse { key, network, at }).collect() }
+        let networks = self.networks.into_iter();
+        let networks = networks.map(|StoredNetwork { last_at: at, first_at, network }| NetworkUse { key, network, first_at, at }).collect();
+        KeyUses { key, last, networks, spreads: self.spreads }
     }
 
     /// Adds this to what is stored of a key.
@@ -146,6 +184,7 @@ pub(super) fn merge<'a>(row: &[u8], values: impl Iterator<Item = &'a [u8]>) -> V
     for stored in values.filter_map(|value| record::decode::<StoredUses>(Family::Usage, row, value).ok()) {
         all.last.extend(stored.last);
         all.networks.extend(stored.networks);
+        all.spreads.extend(stored.spreads);
     }
     all.join();
     record::encode(&all)
