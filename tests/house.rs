@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 /// Which room may name which, in full. Rooms depend only downwards, and siblings never know each other; `docs/architecture.md`
 /// draws it. A new edge is a decision: it is made here, in the same commit, with its reason.
 const EDGES: &[(&str, &[&str])] = &[
-    ("admin", &["advise", "catalog", "clock", "key", "policy", "store", "verify"]),
+    ("admin", &["advise", "catalog", "clock", "key", "policy", "store", "unusual", "verify"]),
     ("advise", &["key"]),
     // A user of the daemon like any other: what its sockets speak, and what its keys are made of. It never looks inside.
     ("bench", &["admin", "digest", "geo", "key", "protocol"]),
     ("catalog", &["digest", "index", "key", "store"]),
-    ("cli", &["admin", "advise", "bench", "catalog", "client", "config", "daemon", "key"]),
+    ("cli", &["admin", "advise", "bench", "catalog", "client", "config", "daemon", "key", "unusual"]),
     ("client", &["key", "protocol"]),
     ("clock", &["key"]),
     // The limits of what is judged are defined where it is judged.
-    ("config", &["advise", "key"]),
+    ("config", &["advise", "key", "unusual"]),
     (
         "daemon",
         &[
@@ -47,6 +47,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("policy", &["key"]),
     ("protocol", &["key"]),
     ("store", &["key"]),
+    ("unusual", &["key"]),
     ("usage", &["key"]),
     ("verify", &["digest", "geo", "index", "key", "policy", "protocol", "usage"]),
     ("verify_socket", &["clock", "key", "protocol", "verify"]),

@@ -25,8 +25,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod unusual;
 mod usage;
 mod view;
+mod watch;
 pub mod wire;
 
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub use server::serve;
 pub struct Judgement {
     /// For `advise`.
     pub advise: crate::advise::Limits,
+    /// For `unusual`.
+    pub unusual: crate::unusual::Limits,
 }
 
 /// What the daemon hands in.

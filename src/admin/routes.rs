@@ -17,7 +17,7 @@ use super::access::{Authority, Peer};
 use super::problem::{Failure, Word};
 use super::server::Shared;
 use super::wire::Problem;
-use super::{advise, catalog, check, denials, export, import, keys, list, metrics, status, trace, usage};
+use super::{advise, catalog, check, denials, export, import, keys, list, metrics, status, trace, unusual, usage};
 
 /// The path of the document itself.
 const DOCUMENT: &str = "/v1/openapi.json";
@@ -52,6 +52,7 @@ fn documented() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(usage::usage))
         .routes(routes!(denials::denials))
         .routes(routes!(advise::get))
+        .routes(routes!(unusual::get))
         .routes(routes!(trace::country))
         .routes(routes!(trace::identify))
         .routes(routes!(trace::explain))
@@ -200,6 +201,7 @@ mod tests {
         ("get", "/v1/usage"),
         ("get", "/v1/denials"),
         ("get", "/v1/advise"),
+        ("get", "/v1/unusual"),
         ("get", "/v1/country/{address}"),
         ("post", "/v1/identify"),
         ("post", "/v1/explain"),

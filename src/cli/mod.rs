@@ -19,6 +19,7 @@ mod table;
 mod tokens;
 mod traffic;
 mod transfer;
+mod unusual;
 mod usage;
 mod verify;
 mod view;
@@ -102,6 +103,7 @@ fn dispatch(everywhere: &Everywhere, screen: &Screen, verb: Verb) -> Result<Exit
         Verb::History(arguments) => history::history(&admin()?, screen, &arguments),
         Verb::Usage(arguments) => usage::usage(&admin()?, screen, &arguments),
         Verb::Expiring(arguments) => keys::expiring(&admin()?, screen, &arguments),
+        Verb::Unusual(arguments) => unusual::unusual(&admin()?, screen, &arguments),
         Verb::Advise(arguments) => advise::advise(&acting(&arguments.actor)?, screen, &arguments),
         Verb::Denials(arguments) => traffic::denials(&admin()?, screen, &arguments),
         Verb::Functions(verb) => functions::functions(admin()?, screen, verb),
@@ -131,7 +133,7 @@ mod tests {
         command.clone().debug_assert();
         let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let wanted = "serve status create list show edit enable disable copy rotate revoke delete undelete history usage expiring \
-                      advise denials functions country identify explain verify import export check bench check-config completions bench-echo man";
+                      unusual advise denials functions country identify explain verify import export check bench check-config completions bench-echo man";
         assert_eq!(verbs, wanted.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -166,6 +168,9 @@ mod tests {
             "usage --account a --since 2026-01-01 --until 2026-02-01 --by function,verdict",
             "usage --top 20 --by verdict --since 7d --until 2026-11-23T09:30 --local --csv",
             "expiring --within 30d",
+            "unusual",
+            "unusual a/b --since 7d --severity warning --limit 5 --json",
+            "unusual --account a --since 2026-01-01",
             "advise",
             "advise a/b --only unused_grant,wide_grant --min-history 30d",
             "advise --account a --apply --yes --as me --json",
@@ -233,6 +238,8 @@ mod tests {
             "list --limit 0",
             "list --all --limit 5",
             "usage --by colour",
+            "unusual --since yesterday",
+            "unusual --severity loud",
             "advise --only nonsense",
             "advise --yes",
             "advise a/b --account a",

@@ -1,5 +1,5 @@
 /// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
-pub const KEYS: [Row; 29] = [
+pub const KEYS: [Row; 37] = [
     row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
     row(
         "run_dir",
@@ -81,6 +81,14 @@ pub const KEYS: [Row; 29] = [
     row("advise.idle_after", "\"30d\"", "\"90d\"", true, "`advise` calls a key idle that was not used for so long, at least `1d`."),
     row("advise.rotate_after", "\"365d\"", "\"90d\"", true, "`advise` tells of a secret in use that is so old, at least `1d`."),
     row("advise.expiring_within", "\"30d\"", "\"7d\"", true, "`advise` tells of a key that expires so soon, at least `1d`."),
+    row("unusual.history_days", "28", "14", true, "Days before the time in question that `unusual` compares it with, 7 to 60."),
+    row("unusual.min_days", "7", "14", true, "Days of use below which `unusual` compares nothing, 2 to 60."),
+    row("unusual.deviations", "5", "8", true, "How many deviations from the median a rate must be away, 2 to 100."),
+    row("unusual.factor", "3", "5", true, "How many times as much, or as little, a rate must be, 2 to 1000."),
+    row("unusual.min_count", "20", "100", true, "Requests, in an hour or a day, below which a surge or a drop is none; at least 1."),
+    row("unusual.dormant_after", "\"30d\"", "\"90d\"", true, "A key that was not used for so long is dormant, at least `1d`."),
+    row("unusual.networks_at_once", "8", "12", true, "Networks within ten minutes from which on one key has many, 2 to 16."),
+    row("unusual.guesses", "100", "1000", true, "Unknown and malformed tokens from one network in an hour that are guessing; at least 1."),
     row(
         "metrics.listen",
         "none",

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::advise;
 use crate::key::Span;
+use crate::unusual;
 
 pub use keys::{KEYS, Row};
 use written::{Check, Written};
@@ -51,6 +52,8 @@ pub struct Config {
     pub admin: AdminSocket,
     /// From which age on `advise` tells something.
     pub advise: advise::Limits,
+    /// From where on something is unusual.
+    pub unusual: unusual::Limits,
     /// `/metrics` over TCP.
     pub metrics: Metrics,
 }
@@ -198,6 +201,7 @@ impl Config {
         result.admin.read_users.clone_from(&new.admin.read_users);
         result.admin.read_groups.clone_from(&new.admin.read_groups);
         result.advise = new.advise;
+        result.unusual = new.unusual;
         let differs = [
             ("data_dir", self.data_dir != new.data_dir),
             ("run_dir", self.run_dir != new.run_dir),
@@ -274,12 +278,12 @@ mod tests {
     #[test]
     fn the_table_has_every_key_that_is_read() {
         let mut read_keys = Vec::new();
-        for section in ["", "usage", "log", "verify", "admin", "advise", "metrics"] {
+        for section in ["", "usage", "log", "verify", "admin", "advise", "unusual", "metrics"] {
             let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
             let error = read(&format!("{header}nonsense = 1")).unwrap_err().to_string();
             assert!(error.contains("/etc/doorward/doorward.toml") && error.contains("nonsense"), "{error}");
             let (_, expected) = error.split_once("expected one of").or(error.split_once("expected")).unwrap();
-            let sections = ["usage", "log", "verify", "admin", "advise", "metrics"];
+            let sections = ["usage", "log", "verify", "admin", "advise", "unusual", "metrics"];
             let names = expected.split('`').skip(1).step_by(2).filter(|name| !sections.contains(name));
             read_keys.extend(names.map(|name| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }));
         }
@@ -328,6 +332,14 @@ mod tests {
             ("advise.idle_after", "\"1h\""),
             ("advise.rotate_after", "\"x\""),
             ("advise.expiring_within", "\"0s\""),
+            ("unusual.history_days", "6"),
+            ("unusual.min_days", "61"),
+            ("unusual.deviations", "1"),
+            ("unusual.factor", "1"),
+            ("unusual.min_count", "0"),
+            ("unusual.dormant_after", "\"1h\""),
+            ("unusual.networks_at_once", "17"),
+            ("unusual.guesses", "-1"),
             ("metrics.listen", "\"9464\""),
             ("metrics.listen", "\"localhost:9464\""),
             ("metrics.listen", "\"192.0.2.1:9464\""),

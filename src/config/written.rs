@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{AdminSocket, Config, ConfigError, Log, LogFormat, Metrics, UsageKept, VerifySocket};
 use crate::advise;
 use crate::key::{Span, check_prefix, limits};
+use crate::unusual;
 
 /// Bytes of the longest `run_dir`: the kernel takes 107 for the path of a socket, and `/verify.sock` stands behind it.
 const RUN_DIR_BYTES: usize = 107 - "/verify.sock".len();
@@ -41,6 +42,7 @@ pub(super) struct Written {
     pub(super) verify: WrittenVerify,
     pub(super) admin: WrittenAdmin,
     pub(super) advise: WrittenAdvise,
+    pub(super) unusual: WrittenUnusual,
     pub(super) metrics: WrittenMetrics,
 }
 
@@ -94,6 +96,19 @@ pub(super) struct WrittenMetrics {
     beyond_loopback: bool,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WrittenUnusual {
+    history_days: Option<i64>,
+    min_days: Option<i64>,
+    deviations: Option<i64>,
+    factor: Option<i64>,
+    min_count: Option<i64>,
+    dormant_after: Option<String>,
+    networks_at_once: Option<i64>,
+    guesses: Option<i64>,
+}
+
 impl Written {
     pub(super) fn resolve(self, check: &Check, credentials: Option<&Path>) -> Result<Config, ConfigError> {
         let credential = |name| credentials.map(|directory| directory.join(name)).filter(|file| file.is_file());
@@ -123,6 +138,7 @@ impl Written {
             verify: self.verify.resolve(check)?,
             admin: self.admin.resolve(check)?,
             advise: self.advise.resolve(check)?,
+            unusual: self.unusual.resolve(check)?,
             metrics: self.metrics.resolve(check)?,
         })
     }
@@ -186,6 +202,31 @@ impl WrittenAdmin {
             full_groups: names("admin.full_groups", self.full_groups)?,
             read_users: names("admin.read_users", self.read_users)?,
             read_groups: names("admin.read_groups", self.read_groups)?,
+        })
+    }
+}
+
+impl WrittenUnusual {
+    fn resolve(self, check: &Check) -> Result<unusual::Limits, ConfigError> {
+        let defaults = unusual::Limits::default();
+        let number = |key, given: Option<i64>, default: u32, least: u32, most: u32| {
+            let number = given.unwrap_or(default.into());
+            let fits = u32::try_from(number).ok().filter(|number| (least..=most).contains(number));
+            fits.ok_or_else(|| check.refused(key, number, format!("{least} to {most}")))
+        };
+        let count = |key, given: Option<i64>, default: u64| match given {
+            None => Ok(default),
+            Some(count) => u64::try_from(count).ok().filter(|count| *count > 0).ok_or_else(|| check.refused(key, count, "at least 1")),
+        };
+        Ok(unusual::Limits {
+            history_days: number("unusual.history_days", self.history_days, defaults.history_days, 7, 60)?,
+            min_days: number("unusual.min_days", self.min_days, defaults.min_days, 2, 60)?,
+            deviations: number("unusual.deviations", self.deviations, defaults.deviations, 2, 100)?,
+            factor: number("unusual.factor", self.factor, defaults.factor, 2, 1_000)?,
+            min_count: count("unusual.min_count", self.min_count, defaults.min_count)?,
+            dormant_after: check.span("unusual.dormant_after", self.dormant_after, "30d", LONG_MS)?,
+            networks_at_once: number("unusual.networks_at_once", self.networks_at_once, defaults.networks_at_once, 2, 16)?,
+            guesses: count("unusual.guesses", self.guesses, defaults.guesses)?,
         })
     }
 }

@@ -279,7 +279,7 @@ impl Running {
 
 /// By which limits usage is judged.
 fn judgement(config: &Config) -> Judgement {
-    Judgement { advise: config.advise }
+    Judgement { advise: config.advise, unusual: config.unusual }
 }
 
 /// The listener for `/metrics`. A port that cannot be had is no reason not to verify: it is said, and shown as a problem until the next start.

@@ -41,7 +41,7 @@ pub struct Limits {
     pub min_count: u64,
     /// A key that was not used for so long is dormant.
     pub dormant_after: Span,
-    /// Networks within an hour.
+    /// Networks within ten minutes.
     pub networks_at_once: u32,
     /// Unknown or malformed tokens from one network within an hour.
     pub guesses: u64,
@@ -90,7 +90,7 @@ pub struct Usage {
     pub networks: Vec<Seen>,
     /// Whether there was room to remember them all.
     pub networks_whole: bool,
-    /// The most networks within one hour, by day (since 1970-01-01).
+    /// The most networks within ten minutes, by day (since 1970-01-01).
     pub spreads: Vec<(u32, u32)>,
     /// When the key was used last before the frame's `from`, as far as is known.
     pub used_before: Option<Instant>,

@@ -13,7 +13,7 @@ const MUCH: (u64, u64) = (10, 100);
 const DAYS_OF_USE: usize = 3;
 /// Countries and networks that a command names: more would be a list that nobody reads.
 const NAMED: usize = 8;
-/// Times as many networks within an hour as on the worst day before.
+/// Times as many networks within ten minutes as on the worst day before.
 const MORE_NETWORKS: u32 = 2;
 
 /// First uses from a country or a network, and uses from many networks at once.
@@ -138,7 +138,7 @@ fn spread(key: &Key, usage: &Usage, frame: &Frame, limits: &Limits, found: &mut 
     }
     let at = begins(day * DAY).max(begins(frame.since));
     let evidence = format!(
-        "{} or more within one hour on {}; on {} of use before {most} at most",
+        "{} or more within ten minutes on {}; on {} of use before {most} at most",
         counted(networks.into(), "network"),
         clock(begins(day * DAY)).get(..10).unwrap_or_default(),
         counted(days as u64, "day"),

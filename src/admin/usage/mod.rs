@@ -208,7 +208,7 @@ impl Wanted {
 }
 
 /// A moment as a query writes it; a span is so long ago.
-fn moment(field: &'static str, text: Option<&str>, now: Instant) -> Result<Option<Instant>, Failure> {
+pub(super) fn moment(field: &'static str, text: Option<&str>, now: Instant) -> Result<Option<Instant>, Failure> {
     let when = text.map(str::parse::<When>).transpose().map_err(|error| Failure::invalid(field, format!("{field}: {error}")))?;
     Ok(when.map(|when| match when {
         When::At(instant) => instant,

@@ -6,6 +6,7 @@ mod check;
 mod keys;
 mod status;
 mod transfer;
+mod unusual;
 mod usage;
 
 pub use advise::{AdviceList, AdviceView};
@@ -17,6 +18,7 @@ pub use keys::{
 };
 pub use status::{AdminStatus, CountryDbStatus, FlushStatus, FunctionCounts, KeyCounts, Problem, StatusView, StoreStatus, VerifyStatus};
 pub use transfer::{GeneratedView, ImportView, KeyLine, SecretLine};
+pub use unusual::{FindingView, TooYoung, UnusualView, YoungKey};
 pub use usage::{CountryView, DenialList, DenialView, Interval, Period, RecentNetwork, UsageRow, UsageView};
 
 pub(super) use keys::{BulkFields, CreateFields, PatchFields};

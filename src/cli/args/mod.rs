@@ -111,6 +111,8 @@ pub(crate) enum Verb {
     Usage(traffic::Usage),
     /// Keys that expire soon
     Expiring(keys::Expiring),
+    /// What was unusual lately: rates, denials, places, secrets, guesses
+    Unusual(traffic::Unusual),
     /// What could be tightened: rights that were never used, keys that want a look
     Advise(traffic::Advise),
     /// The latest denials, with their reasons

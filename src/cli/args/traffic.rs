@@ -6,7 +6,8 @@ use jiff::civil::DateTime;
 
 use super::{Actor, key_argument};
 use crate::advise::Kind;
-use crate::key::{Instant, InstantError, KeyRef, Span, shown};
+use crate::key::{Instant, InstantError, KeyRef, Span, When, shown};
+use crate::unusual::Severity;
 
 /// `usage`
 #[derive(Debug, Clone, Args)]
@@ -75,6 +76,37 @@ impl FromStr for Moment {
         let clock = text.bytes().all(|b| b.is_ascii_digit() || b"-: .T".contains(&b)).then(|| text.parse().ok()).flatten();
         clock.map(Moment::Clock).ok_or_else(|| InstantError::When(shown(text)))
     }
+}
+
+/// `unusual`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  doorward unusual                                the last 24 hours, against the four weeks before
+  doorward unusual --since 7d --severity warning
+  doorward unusual acme/web --json
+
+Exit code: 0 when there is nothing, or nothing graver than 'info'; 1 when there is a warning or worse.")]
+pub(crate) struct Unusual {
+    /// Of this key: its id, or account/name [default: of all, and of tokens that no key has]
+    #[arg(value_parser = key_argument)]
+    pub(crate) key: Option<KeyRef>,
+    /// Of the keys of this account
+    #[arg(long, conflicts_with = "key")]
+    pub(crate) account: Option<String>,
+    /// From this moment: RFC 3339, a date, or a span ago; at most 31 days
+    #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = when_argument)]
+    pub(crate) since: String,
+    /// Only findings at least as grave [default: info]
+    #[arg(long, value_name = "SEVERITY", value_parser = clap::builder::PossibleValuesParser::new(Severity::ALL.map(Severity::as_str)))]
+    pub(crate) severity: Option<String>,
+    /// At most so many findings [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: Option<u32>,
+}
+
+/// A moment that the daemon reads: a span is so long ago.
+fn when_argument(text: &str) -> Result<String, String> {
+    text.parse::<When>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// `advise`

@@ -17,7 +17,7 @@ fn found_in(shapes: &[Shape], kind: Kind, mut plant: impl FnMut(&mut Usage, &mut
     let mut planted = 0;
     for &shape in shapes {
         for (level, number) in LEVELS.into_iter().flat_map(|level| (0..KEYS).map(move |number| (level, number))) {
-            let mut dice = Dice::new(0xa0_0000 + (shape as u64) << 24 | (level as u64) << 8 | number);
+            let mut dice = Dice::new((0xa0 + shape as u64) << 24 | (level as u64) << 8 | number);
             let life = Life::draw(shape, level, (HISTORY + 1) * 24 + 1, &mut dice);
             let mut frame = frame(MONDAY, HISTORY);
             let mut usage = life.usage(&frame, 0);

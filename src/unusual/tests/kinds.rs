@@ -137,7 +137,7 @@ fn many_networks_are_told_where_there_were_few() {
     usage.spreads.push((today + 1, 12));
     let finding = only(found(&usage, &frame));
     assert_eq!((finding.kind, finding.severity), (Kind::ManyNetworks, Severity::Critical));
-    assert_eq!(finding.evidence, "12 networks or more within one hour on 2026-12-22; on 20 days of use before 3 at most");
+    assert_eq!(finding.evidence, "12 networks or more within ten minutes on 2026-12-22; on 20 days of use before 3 at most");
     usage.spreads[4].1 = 9;
     assert_eq!(found(&usage, &frame), [], "it had nine at once before");
 }
