@@ -303,21 +303,29 @@ impl Bins {
             }
         }
         let scale = if pairs.len() < FITTED { Scale::POISSON } else { Scale::fit(&pairs) };
-        let mut worst_of_days = Vec::new();
-        for day in (begin..end).step_by(self.of_day) {
-            let bins = (day..end.min(day + self.of_day)).filter(|at| self.whole[*at]);
-            let scores = bins.filter_map(|bin| Some((self.score(sums, bin, end, scale, way, limits)?, sums[bin])));
-            worst_of_days.extend(scores.reduce(|a, b| if b.0 > a.0 { b } else { a }));
-        }
-        worst_of_days.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-        // The worst day may have been unusual itself. A source that deviates on two days does so by habit.
-        let (habit, count) = worst_of_days.get(1).copied().unwrap_or_default();
         let deviations = f64::from(limits.deviations);
-        let mut history = match way {
-            _ if habit < deviations => History { scale, score: deviations, least: 0, most: u64::MAX },
-            Way::Up => History { scale, score: habit, least: count.saturating_mul(limits.factor.into()), most: u64::MAX },
-            Way::Down => History { scale, score: habit * HABIT, least: 0, most: u64::MAX },
-        };
+        // Of each day the worst score, and the largest count among those that deviate.
+        let mut scores = Vec::new();
+        let mut counts = Vec::new();
+        for day in (begin..end).step_by(self.of_day) {
+            let (mut worst, mut largest) = (f64::NEG_INFINITY, 0);
+            for bin in (day..end.min(day + self.of_day)).filter(|at| self.whole[*at]) {
+                let Some(score) = self.score(sums, bin, end, scale, way, limits) else { continue };
+                worst = worst.max(score);
+                largest = if score >= deviations { sums[bin].max(largest) } else { largest };
+            }
+            scores.push(worst);
+            counts.push(largest);
+        }
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        // The worst day may have been unusual itself. A source that deviates on two days does so by habit.
+        let mut history = History { scale, score: deviations, least: 0, most: u64::MAX };
+        match way {
+            Way::Up => history.least = counts.get(1).map_or(0, |count| count.saturating_mul(limits.factor.into())),
+            Way::Down if scores.get(1).is_some_and(|habit| *habit >= deviations) => history.score = scores[1] * HABIT,
+            Way::Down => {}
+        }
         if self.of_day == 1 {
             let mut days: Vec<u64> = (begin..end).filter(|at| self.whole[*at]).map(|at| sums[at]).collect();
             days.sort_unstable();

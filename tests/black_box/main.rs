@@ -32,6 +32,7 @@ mod sighup_reload;
 mod sigkill_after_reply;
 mod switch;
 mod under_systemd;
+mod unusual;
 mod usage;
 mod usage_after_sigkill;
 mod usage_on_a_full_disk;

@@ -3,6 +3,7 @@
 mod changes;
 mod refusals;
 mod transfer;
+mod unusual;
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -31,6 +32,8 @@ struct Served {
     path: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    store: Store,
+    clock: Arc<Clock>,
     _directory: tempfile::TempDir,
 }
 
@@ -76,6 +79,7 @@ impl Served {
         let path = directory.path().join("admin.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let state = state(directory.path());
+        let (store, clock) = (state.catalog.store().clone(), Arc::clone(&state.clock));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -84,7 +88,16 @@ impl Served {
             };
             runtime.block_on(serve(listener, None, state, shutdown)).unwrap();
         });
-        Served { path, stop: Some(stop), thread: Some(thread), _directory: directory }
+        Served { path, stop: Some(stop), thread: Some(thread), store, clock, _directory: directory }
+    }
+
+    /// What the admin socket reads.
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
     }
 
     fn connect(&self) -> UnixStream {
