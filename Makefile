@@ -4,6 +4,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/doorward/target
 DOORWARD := $(CARGO_TARGET_DIR)/release/doorward
 FUZZ_SECONDS ?= 20
+CRASH_KILLS ?= 1000
 BENCH_KEYS ?= 1000000
 # Of the machine that it is installed on; say it where that is another.
 SYSTEMD_VERSION ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p' | grep . || echo 0)
@@ -14,7 +15,7 @@ FUZZ_FLAGS := --cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module -Cllvm-arg
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help tools build demo test lint unit gate accept-counts crash-usage bench bench-redis fuzz-smoke install clean
+.PHONY: help tools build demo test lint unit gate accept-counts crash corruption crash-usage bench bench-redis fuzz-smoke install clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +65,12 @@ bench: build ## The benches: the whole, with a million keys, and each step. On a
 bench-redis: build ## doorward beside redis-server, on the same kind of socket, with the same keys.
 	@.ci/tools.sh redis-server
 	cargo bench --locked --bench redis -- --keys $(BENCH_KEYS)
+
+crash: tools ## Kill the daemon CRASH_KILLS times (default 1000) under changes, and hold what it then has against what it acknowledged. DOORWARD_CRASH_SEED=N repeats a run.
+	DOORWARD_CRASH_KILLS=$(CRASH_KILLS) cargo test --release --locked --test crash kills -- --nocapture
+
+corruption: tools ## Change each byte of a small store, and see that it is exact or refused. Takes long.
+	DOORWARD_FLIPS=0 cargo test --release --locked --test crash corruption -- --nocapture
 
 fuzz-smoke: tools ## Fuzz each target for FUZZ_SECONDS (default 20), without a nightly compiler or cargo-fuzz.
 	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target $(HOST)

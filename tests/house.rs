@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 const EDGES: &[(&str, &[&str])] = &[
     ("admin", &["advise", "catalog", "clock", "key", "policy", "store", "unusual", "verify"]),
     ("advise", &["key"]),
+    // Copies a checkpoint, and looks at everything in the copy.
+    ("backup", &["catalog", "digest", "key", "store"]),
     // A user of the daemon like any other: what its sockets speak, and what its keys are made of. It never looks inside.
     ("bench", &["admin", "digest", "geo", "key", "protocol"]),
     ("catalog", &["digest", "index", "key", "store"]),
-    ("cli", &["admin", "advise", "bench", "catalog", "client", "config", "daemon", "key", "unusual"]),
+    ("cli", &["admin", "advise", "backup", "bench", "catalog", "client", "config", "daemon", "key", "unusual"]),
     ("client", &["key", "protocol"]),
     ("clock", &["key"]),
     // The limits of what is judged are defined where it is judged.
@@ -21,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "admin",
+            "backup",
             "catalog",
             // The daemon asks itself before it tells systemd that it is well.
             "client",

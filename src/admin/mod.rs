@@ -11,6 +11,7 @@ mod body;
 mod catalog;
 mod check;
 mod denials;
+mod checkpoint;
 mod evidence;
 mod export;
 mod health;

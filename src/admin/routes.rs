@@ -17,7 +17,7 @@ use super::access::{Authority, Peer};
 use super::problem::{Failure, Word};
 use super::server::Shared;
 use super::wire::Problem;
-use super::{advise, catalog, check, denials, export, import, keys, list, metrics, status, trace, unusual, usage};
+use super::{advise, catalog, check, checkpoint, denials, export, import, keys, list, metrics, status, trace, unusual, usage};
 
 /// The path of the document itself.
 const DOCUMENT: &str = "/v1/openapi.json";
@@ -46,6 +46,7 @@ fn documented() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(catalog::history))
         .routes(routes!(check::head))
         .routes(routes!(check::check))
+        .routes(routes!(checkpoint::make, checkpoint::remove))
         .routes(routes!(catalog::functions, catalog::add))
         .routes(routes!(catalog::restrict, catalog::remove))
         .routes(routes!(catalog::function_history))
@@ -193,6 +194,8 @@ mod tests {
         ("get", "/v1/history"),
         ("get", "/v1/history-head"),
         ("post", "/v1/check"),
+        ("post", "/v1/checkpoint"),
+        ("delete", "/v1/checkpoint"),
         ("get", "/v1/functions"),
         ("post", "/v1/functions"),
         ("patch", "/v1/functions/{name}"),

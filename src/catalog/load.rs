@@ -18,11 +18,13 @@ pub(super) struct Loaded {
     pub(super) counts: Counts,
     pub(super) census: Census,
     pub(super) needs: PepperNeeds,
+    /// The sum of all revisions: as many as there are entries of keys in the history.
+    pub(super) revisions: u64,
 }
 
 impl Loaded {
     fn new(pepper: PepperId, now: Instant) -> Loaded {
-        Loaded { counts: Counts::default(), census: Census::new(pepper, now), needs: PepperNeeds::default() }
+        Loaded { counts: Counts::default(), census: Census::new(pepper, now), needs: PepperNeeds::default(), revisions: 0 }
     }
 }
 
@@ -46,6 +48,7 @@ pub(super) fn load(store: &Store, index: &Index, pepper: PepperId, now: Instant)
             loaded.counts.join(&part.counts);
             loaded.census.join(part.census);
             loaded.needs.join(part.needs);
+            loaded.revisions += part.revisions;
         }
         Ok(loaded)
     })
@@ -79,6 +82,7 @@ fn publish(keys: &mut Keys, index: &Index, now: Instant, loaded: &mut Loaded) ->
         loaded.counts.add(key);
         loaded.census.add(key);
         loaded.needs.add(key, now);
+        loaded.revisions = loaded.revisions.saturating_add(key.revision);
     }
     Ok(keys.len())
 }

@@ -127,6 +127,20 @@ pub enum CatalogError {
     /// The chain's head is not its last entry.
     #[error("the history does not end as the store says (change {0}): the store is damaged; restore a backup")]
     HeadAstray(u64),
+    /// Keys or entries are older than the history's end, or missing.
+    #[error(
+        "keys and functions in {store} were changed {found} times, but the history ends at change {sequence}: the store is damaged; look at it with \
+         'doorward check', and restore a backup",
+        store = store.display()
+    )]
+    Astray {
+        /// The store's directory.
+        store: std::path::PathBuf,
+        /// The revisions of all keys, and the entries of functions.
+        found: u64,
+        /// The end of the history.
+        sequence: u64,
+    },
     /// A thread ended early, or could not be started.
     #[error("a thread of the catalog could not do its work")]
     Panicked,
@@ -183,6 +197,7 @@ impl Catalog {
         let started_at = now();
         let mut loaded = load::load(&store, &index, peppers.current.id(), started_at)?;
         loaded.counts.count_functions(&registered);
+        check_history(&store, head, loaded.revisions)?;
         let marks = pepper::settle(&store, &peppers, marks, &loaded.needs)?;
         writer::forget_old_requests(&store, started_at);
         let shared = Arc::new(Shared {
@@ -348,6 +363,14 @@ impl Counts {
         self.functions = registered.len() as u64;
         self.restricted = registered.iter().filter(|function| function.restricted).count() as u64;
     }
+}
+
+/// Every change makes one entry, of a key or a function, and a key's revision counts its own: so a key whose record is missing, or older than the history's end, is found
+/// out without reading the history.
+fn check_history(store: &Store, head: Head, revisions: u64) -> Result<(), CatalogError> {
+    let found = revisions.saturating_add(store.function_entries()?);
+    let astray = || CatalogError::Astray { store: store.path().to_owned(), found, sequence: head.sequence };
+    if found == head.sequence { Ok(()) } else { Err(astray()) }
 }
 
 /// The head, if the last entry is the one that it names.

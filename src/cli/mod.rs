@@ -3,6 +3,7 @@
 mod advise;
 mod args;
 mod ask;
+mod backup;
 mod bench;
 mod check;
 mod exit;
@@ -113,6 +114,8 @@ fn dispatch(everywhere: &Everywhere, screen: &Screen, verb: Verb) -> Result<Exit
         Verb::Verify(arguments) => verify::verify(&everywhere.verify(), screen, &arguments),
         Verb::Import(arguments) => transfer::import(&acting(&arguments.actor)?, screen, &arguments),
         Verb::Export(arguments) => transfer::export(&admin()?, screen, &arguments),
+        Verb::Backup(arguments) => backup::backup(admin, screen, &arguments),
+        Verb::Restore(arguments) => backup::restore(screen, &arguments),
         Verb::Check(arguments) => check::check(admin, screen, &arguments),
         Verb::Bench(arguments) => bench::bench(everywhere, screen, arguments),
         Verb::BenchEcho(arguments) => bench::echo(&arguments),
@@ -133,7 +136,7 @@ mod tests {
         command.clone().debug_assert();
         let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let wanted = "serve status create list show edit enable disable copy rotate revoke delete undelete history usage expiring \
-                      unusual advise denials functions country identify explain verify import export check bench check-config completions bench-echo man";
+                      unusual advise denials functions country identify explain verify import export backup restore check bench check-config completions bench-echo man";
         assert_eq!(verbs, wanted.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -190,6 +193,9 @@ mod tests {
             "import --jsonl",
             "import f --generate --tokens-out o --allow-weak",
             "export --jsonl --digests",
+            "backup d --keep 3 --no-verify",
+            "backup d --list --json",
+            "restore d --id 3 --data-dir n --pepper-file p --previous-pepper-file q",
             "check",
             "check --config f --pepper-file p --against 7:ab --against f",
             "check --data-dir d --no-pepper",
@@ -251,6 +257,9 @@ mod tests {
             "country example.org",
             "serve",
             "serve --config f --data-dir d",
+            "backup",
+            "backup d --keep 0",
+            "restore d",
             "check --config f --data-dir d",
             "check --acknowledge",
             "check --no-pepper",

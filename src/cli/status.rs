@@ -121,7 +121,7 @@ fn flush(screen: &Screen, status: &StatusView, number: &impl Fn(u64) -> String) 
 }
 
 /// Bytes in a unit that leaves at most four digits.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1_024 {
         return format!("{bytes} B");

@@ -8,6 +8,7 @@ mod pepper;
 mod process;
 mod reload;
 mod sockets;
+pub mod restore;
 mod status;
 mod watch;
 
@@ -217,6 +218,9 @@ impl Running {
             geo.load(path)?;
         }
         let store = Store::open(&store_path, StoreOptions::default())?;
+        if let Err(error) = store.drop_checkpoint() {
+            tracing::warn!(%error, "what a backup left behind keeps its room on the disk");
+        }
         let clock = Arc::new(Clock::start(store.time_floor()?.unwrap_or(Instant(0))));
         let index = Arc::new(Index::new());
         index.set_strict(config.strict);

@@ -80,6 +80,16 @@ impl Store {
         rows.status().map_err(|error| disk_error("cannot read the history", error))
     }
 
+    /// How many entries there are of functions.
+    pub fn function_entries(&self) -> Result<u64, StoreError> {
+        let mut entries = 0;
+        self.each_row(Family::History, &[OF_FUNCTION], |_, _| {
+            entries += 1;
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
     /// Entries named by the rows under `prefix`, whose last 8 bytes are a sequence, newest first.
     fn latest(&self, prefix: &[u8], before: Option<u64>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let Some(newest) = before.unwrap_or(u64::MAX).checked_sub(1) else { return Ok(Vec::new()) };

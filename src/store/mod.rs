@@ -4,6 +4,7 @@
 
 mod changes;
 pub mod check;
+mod checkpoint;
 mod directory;
 mod functions;
 mod guesses;
@@ -25,6 +26,7 @@ use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use thiserror::Error;
 
 pub use changes::{Changes, PutKey, encode_key};
+pub use checkpoint::Checkpoint;
 pub use directory::make_directory;
 pub use guesses::{GUESSES_KEPT, HourOfGuesses};
 #[cfg(test)]
@@ -111,6 +113,9 @@ pub enum StoreError {
         /// The last change whose asker was told that it is durable.
         acknowledged: u64,
     },
+    /// A checkpoint is still being copied.
+    #[error("the checkpoint in {0} is still needed: another backup is under way, or was broken off less than 30 seconds ago")]
+    CheckpointHeld(PathBuf),
     /// RocksDB or the system refused to read or write.
     #[error("{doing}: {reason}")]
     Disk {
@@ -159,6 +164,9 @@ impl Store {
         if holds == Holds::Remains {
             return Err(open_error("Corruption: its file CURRENT is missing".to_owned()));
         }
+        if let Some(fault) = Witness::open_to_read(path).and_then(|witness| witness.manifest_fault(path)).map_err(system_error)? {
+            return Err(open_error(fault));
+        }
         let (mut database, families) = options::rocksdb_options(&options);
         database.create_if_missing(holds == Holds::Nothing);
         let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| open_error(error.into_string()))?;
@@ -175,6 +183,10 @@ impl Store {
     /// There is no store, or its files are damaged or missing.
     pub fn open_to_read(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
         let open_error = |reason: String| StoreError::Open { path: path.to_owned(), reason };
+        let witness = Witness::open_to_read(path).map_err(|error| open_error(error.to_string()))?;
+        if let Some(fault) = witness.manifest_fault(path).map_err(|error| open_error(error.to_string()))? {
+            return Err(open_error(fault));
+        }
         let (mut database, families) = options::rocksdb_options(&options);
         database.create_if_missing(false);
         database.create_missing_column_families(false);
@@ -182,7 +194,6 @@ impl Store {
         let families = families.into_iter().filter(|family| there.iter().any(|name| name == family.name()));
         let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
         let db = opened.map_err(|error| open_error(error.into_string()))?;
-        let witness = Witness::open_to_read(path).map_err(|error| open_error(error.to_string()))?;
         Ok(Store::of(db, path, witness))
     }
 
@@ -252,29 +263,29 @@ impl Store {
         self.0.db.write_opt(batch, &options).map_err(|error| disk_error("cannot write the store", error))
     }
 
+    /// Refuses a store that is behind what was acknowledged; then begins to vouch for its manifest.
     fn check_witness(&self) -> Result<(), StoreError> {
         let head = self.head()?;
-        let mut witness = self.0.witness.lock();
-        let Some(acknowledged) = witness.acknowledged() else {
-            if head.sequence > 0 {
-                return Err(StoreError::NoWitness { path: self.0.path.clone(), found: head.sequence });
+        let acknowledged = self.0.witness.lock().acknowledged();
+        let path = || self.0.path.clone();
+        match acknowledged {
+            None if head.sequence > 0 => return Err(StoreError::NoWitness { path: path(), found: head.sequence }),
+            None => (),
+            Some(acknowledged) => {
+                let mac = match acknowledged.sequence {
+                    0 => Some([0; 32]),
+                    sequence if sequence == head.sequence => Some(head.mac),
+                    sequence => self.entry(sequence)?.map(|recorded| recorded.entry.mac),
+                };
+                if head.sequence < acknowledged.sequence || mac != Some(acknowledged.mac) {
+                    return Err(StoreError::Behind { path: path(), found: head.sequence, acknowledged: acknowledged.sequence });
+                }
             }
-            // From the first change on the file says something, so that one that says nothing is one that was lost.
-            return witness.note(head).map_err(witness_error);
-        };
-        drop(witness);
-        let entry_mac = if acknowledged.sequence == head.sequence {
-            Some(head.mac)
-        } else if acknowledged.sequence == 0 {
-            Some(acknowledged.mac)
-        } else {
-            self.entry(acknowledged.sequence)?.map(|recorded| recorded.entry.mac)
-        };
-        if head.sequence < acknowledged.sequence || entry_mac != Some(acknowledged.mac) {
-            let path = self.0.path.clone();
-            return Err(StoreError::Behind { path, found: head.sequence, acknowledged: acknowledged.sequence });
         }
-        Ok(())
+        let mut witness = self.0.witness.lock();
+        witness.watch_manifest(&self.0.path).map_err(witness_error)?;
+        // From the first start on the file says something, so that one that says nothing is one that was lost.
+        witness.note(head).map_err(witness_error)
     }
 
     /// Puts or removes a row behind everybody's back.

@@ -74,6 +74,13 @@ impl Daemon {
         Daemon::launch(tempfile::tempdir().expect("a temporary folder"), country_db, None)
     }
 
+    /// Without any function, in a folder that is prepared before.
+    pub(crate) fn start_prepared(prepare: impl FnOnce(&Path)) -> Daemon {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        prepare(home.path());
+        Daemon::launch(home, None, None)
+    }
+
     /// With a configuration file, in which `{home}` stands for the temporary folder.
     pub(crate) fn start_configured(template: &str) -> Daemon {
         let home = tempfile::tempdir().expect("a temporary folder");

@@ -23,6 +23,11 @@ fn read_usage() {
 }
 
 #[test]
+fn backup_and_restore() {
+    follow("backup-and-restore.md");
+}
+
+#[test]
 fn restricted_functions() {
     follow("restricted-functions.md");
 }

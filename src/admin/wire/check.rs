@@ -3,6 +3,7 @@ use utoipa::ToSchema;
 
 use crate::catalog::Head;
 use crate::catalog::check::{CheckReport, Part, Progress};
+use crate::key::Instant;
 
 /// The end of the history: to be kept elsewhere, and held against the store later.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -13,6 +14,24 @@ pub struct HeadView {
     pub sequence: u64,
     /// Its MAC, 64 hexadecimal digits.
     pub mac: String,
+}
+
+/// The store's files as they were at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointView {
+    /// Their directory, on the daemon's host.
+    pub path: String,
+    /// The end of the history in it, `sequence:mac`.
+    pub head: String,
+    /// Which store, 32 hexadecimal digits.
+    pub store_id: String,
+    /// Which pepper its secrets need.
+    pub pepper_id: String,
+    /// And the one before, while some need it.
+    pub previous_pepper_id: Option<String>,
+    /// RFC 3339.
+    #[schema(value_type = String)]
+    pub made_at: Instant,
 }
 
 /// What a check found.

@@ -11,7 +11,7 @@ mod usage;
 
 pub use advise::{AdviceList, AdviceView};
 pub use catalog::{FieldChangeView, FunctionBody, FunctionList, FunctionView, HistoryPage, HistoryView, RestrictBody};
-pub use check::{CheckLine, CheckPartView, CheckReportView, HeadView, ProgressView};
+pub use check::{CheckLine, CheckPartView, CheckReportView, CheckpointView, HeadView, ProgressView};
 pub use keys::{
     BulkAction, BulkBody, BulkView, CheckView, CopyBody, CreateBody, ExplainBody, ExplainView, IdentifyBody, IdentifyView, KeyPage,
     KeyView, MadeView, RevokeBody, RotateBody, SecretState, SecretView,

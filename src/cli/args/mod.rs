@@ -132,6 +132,10 @@ pub(crate) enum Verb {
     Import(transfer::Import),
     /// Writes every key, one JSON document a line
     Export(transfer::Export),
+    /// Takes a backup while the daemon runs, or lists those that there are
+    Backup(upkeep::Backup),
+    /// Makes a store of a backup
+    Restore(upkeep::Restore),
     /// Looks at everything that is stored: checksums, records, the history's chain, the index
     Check(upkeep::Check),
     /// Measures what verifying costs on this machine, beside the simplest server on the same socket

@@ -38,3 +38,52 @@ pub(crate) struct Check {
     #[arg(long, requires = "offline", conflicts_with = "no_pepper")]
     pub(crate) acknowledge: bool,
 }
+
+/// `backup`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  doorward backup /mnt/backup/doorward --keep 30      from a timer, each night
+  doorward backup /mnt/backup/doorward --list
+
+It is taken while the daemon runs, and verified: every file is read again and every record looked at. Tables that the backup
+before has too are shared with it. The pepper is not in it: keep its copy apart. Run it as root, or as the daemon's user.")]
+pub(crate) struct Backup {
+    /// The directory of backups; it is made if it is missing
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Removes all but the newest N afterwards
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// Only lists the backups that are there
+    #[arg(long, conflicts_with_all = ["keep", "no_verify"])]
+    pub(crate) list: bool,
+    /// Does not read again what was copied
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+}
+
+/// `restore`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  doorward restore /mnt/backup/doorward --data-dir /var/lib/doorward
+  doorward restore /mnt/backup/doorward --id 12 --data-dir ./look --pepper-file /root/pepper
+
+The directory must be missing, or empty but for the pepper. What was changed after the backup was taken is not in it:
+keys revoked since are good again.")]
+pub(crate) struct Restore {
+    /// The directory of backups
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Which backup [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub(crate) id: Option<u32>,
+    /// Where the store is to be: the data_dir of the daemon that will use it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The pepper, to verify the MACs of the history with [default: 'pepper' in the data directory, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pepper_file: Option<PathBuf>,
+    /// The pepper before it, while secrets need it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) previous_pepper_file: Option<PathBuf>,
+}
