@@ -66,8 +66,8 @@ bench-redis: build ## doorward beside redis-server, on the same kind of socket, 
 	@.ci/tools.sh redis-server
 	cargo bench --locked --bench redis -- --keys $(BENCH_KEYS)
 
-crash: tools ## Kill the daemon CRASH_KILLS times (default 1000) under changes, and hold what it then has against what it acknowledged. DOORWARD_CRASH_SEED=N repeats a run.
-	DOORWARD_CRASH_KILLS=$(CRASH_KILLS) cargo test --release --locked --test crash kills -- --nocapture
+crash: tools ## SIGKILL (CRASH_KILLS times, default 1000), power failures, failing writes: what is then there against what was acknowledged. DOORWARD_CRASH_SEED=N repeats a run.
+	DOORWARD_CRASH_KILLS=$(CRASH_KILLS) DOORWARD_POWER_FAILURES=3000 DOORWARD_FAULTS=1 cargo test --release --locked --test crash -- --nocapture --test-threads 1 kills power failing
 
 corruption: tools ## Change each byte of a small store, and see that it is exact or refused. Takes long.
 	DOORWARD_FLIPS=0 cargo test --release --locked --test crash corruption -- --nocapture

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::catalog::check::CheckReport;
@@ -62,6 +63,8 @@ pub struct Record {
     pub head: String,
     /// Its files.
     pub files: Vec<FileRecord>,
+    /// SHA-256 of this document as compact JSON with nothing here.
+    pub seal: String,
 }
 
 /// A file of a backup.
@@ -79,6 +82,12 @@ impl Record {
     /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// What its seal should be.
+    fn sum(&self) -> String {
+        let unsealed = Record { seal: String::new(), ..self.clone() };
+        Sha256::digest(serde_json::to_vec(&unsealed).unwrap_or_default()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -211,8 +220,9 @@ impl Backups {
             return Err(damaged(format!("its format is {}, and this doorward reads {FORMAT}, so a newer one wrote it", record.format)));
         }
         let is_name = |name: &str| !name.is_empty() && !name.contains('/') && !name.starts_with('.');
-        if record.id != id || record.files.is_empty() || record.files.iter().any(|file| !is_name(&file.name)) {
-            return Err(damaged("it does not say what this backup is".to_owned()));
+        if record.seal != record.sum() || record.id != id || record.files.is_empty() || record.files.iter().any(|file| !is_name(&file.name))
+        {
+            return Err(damaged("it is not what was written".to_owned()));
         }
         Ok(record)
     }

@@ -84,7 +84,7 @@ impl Backups {
         DirBuilder::new().recursive(true).mode(0o700).create(&db).map_err(io_error("cannot make", &db))?;
         let (files, copied) = self.copy_files(&db, source, earlier, progress)?;
         copy::sync_directory(&db).map_err(io_error("cannot sync", &db))?;
-        let record = Record {
+        let mut record = Record {
             format: FORMAT,
             id,
             taken_at: source.taken_at,
@@ -94,7 +94,9 @@ impl Backups {
             previous_pepper_id: source.previous_pepper_id.clone(),
             head: source.head.clone(),
             files,
+            seal: String::new(),
         };
+        record.seal = record.sum();
         if verify {
             verify_files(&db, &record, progress)?;
             look(&db, &record, source.taken_at, progress)?;

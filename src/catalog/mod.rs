@@ -125,8 +125,12 @@ pub enum CatalogError {
         holder: KeyId,
     },
     /// The chain's head is not its last entry.
-    #[error("the history does not end as the store says (change {0}): the store is damaged; restore a backup")]
-    HeadAstray(u64),
+    #[error(
+        "the history in {store} does not end as the store says (change {change}): the store is damaged; look at it with 'doorward check', and restore a backup",
+        store = .0.display(),
+        change = .1
+    )]
+    HeadAstray(std::path::PathBuf, u64),
     /// Keys or entries are older than the history's end, or missing.
     #[error(
         "keys and functions in {store} were changed {found} times, but the history ends at change {sequence}: the store is damaged; look at it with \
@@ -377,5 +381,5 @@ fn check_history(store: &Store, head: Head, revisions: u64) -> Result<(), Catalo
 fn checked_head(store: &Store) -> Result<Head, CatalogError> {
     let head = store.head()?;
     let last = store.entry(head.sequence)?.map_or([0; 32], |recorded| recorded.entry.mac);
-    if last == head.mac { Ok(head) } else { Err(CatalogError::HeadAstray(head.sequence)) }
+    if last == head.mac { Ok(head) } else { Err(CatalogError::HeadAstray(store.path().to_owned(), head.sequence)) }
 }

@@ -11,6 +11,7 @@ use super::witness;
 /// # Errors
 /// The system refuses.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
     let missing: Vec<PathBuf> = path.ancestors().take_while(|ancestor| !ancestor.exists()).map(Path::to_owned).collect();
     for directory in missing.iter().rev() {
         match DirBuilder::new().mode(mode).create(directory) {
@@ -19,8 +20,7 @@ pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
         }
         // Said again, because the umask has taken its part.
         fs::set_permissions(directory, Permissions::from_mode(mode))?;
-        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent)?.sync_all()?;
+        File::open(directory.parent().unwrap_or(Path::new("/")))?.sync_all()?;
     }
     Ok(())
 }

@@ -124,6 +124,9 @@ pub enum StoreError {
         /// RocksDB's or the system's words.
         reason: String,
     },
+    /// A write failed before; the store is read, but not written, until it is opened again.
+    #[error("nothing is written to the store until doorward is restarted, since a write failed: {0}")]
+    Frozen(String),
     /// A record that cannot be read.
     #[error("column family '{family}', key {key}: {reason}")]
     Record {
@@ -144,6 +147,8 @@ struct Inner {
     db: DB,
     path: PathBuf,
     witness: Mutex<Witness>,
+    /// Why nothing is written any more.
+    frozen: Mutex<Option<String>>,
     books: usage::Books,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
@@ -212,6 +217,7 @@ impl Store {
             db,
             path: path.to_owned(),
             witness: Mutex::new(witness),
+            frozen: Mutex::new(None),
             books: usage::Books::default(),
             #[cfg(test)]
             failing: Default::default(),
@@ -258,9 +264,23 @@ impl Store {
             }
             self.0.syncs.fetch_add(u64::from(sync), Ordering::Relaxed);
         }
+        if let Some(reason) = self.0.frozen.lock().clone() {
+            return Err(StoreError::Frozen(reason));
+        }
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        self.0.db.write_opt(batch, &options).map_err(|error| disk_error("cannot write the store", error))
+        self.0.db.write_opt(batch, &options).map_err(|error| {
+            let error = disk_error("cannot write the store", error);
+            self.freeze(&error);
+            error
+        })
+    }
+
+    /// After a write that failed nothing more is written: nobody knows what of it is in the log. RocksDB would go on once there is room again, write out what is in
+    /// memory, and keep that log for the families of rows that had nothing in memory: after a restart they, and only they, would have the write that failed.
+    fn freeze(&self, error: &StoreError) {
+        self.0.db.cancel_all_background_work(false);
+        self.0.frozen.lock().get_or_insert_with(|| error.to_string());
     }
 
     /// Refuses a store that is behind what was acknowledged; then begins to vouch for its manifest.

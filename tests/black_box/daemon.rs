@@ -22,7 +22,11 @@ pub(crate) struct Daemon {
     child: Child,
     country_db: Option<PathBuf>,
     config: Option<PathBuf>,
+    environment: Environment,
 }
+
+/// What the daemon finds in its environment besides what the tests do.
+type Environment = Vec<(&'static str, PathBuf)>;
 
 /// What a verb did.
 #[derive(Debug)]
@@ -89,11 +93,47 @@ impl Daemon {
         Daemon::launch(home, None, Some(config))
     }
 
+    /// The same, with an environment that is made for the folder.
+    #[allow(dead_code, reason = "tests/crash uses it")]
+    pub(crate) fn start_under(template: &str, environment: impl FnOnce(&Path) -> Environment) -> Daemon {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let config = home.path().join("doorward.toml");
+        fs::write(&config, template.replace("{home}", &home.path().display().to_string())).expect("the configuration");
+        let environment = environment(home.path());
+        Daemon::launch_in(home, None, Some(config), environment)
+    }
+
     fn launch(home: TempDir, country_db: Option<PathBuf>, config: Option<PathBuf>) -> Daemon {
-        let child = spawn(home.path(), country_db.as_deref(), config.as_deref());
-        let mut daemon = Daemon { home, child, country_db, config };
+        Daemon::launch_in(home, country_db, config, Vec::new())
+    }
+
+    fn launch_in(home: TempDir, country_db: Option<PathBuf>, config: Option<PathBuf>, environment: Environment) -> Daemon {
+        let child = spawn(home.path(), country_db.as_deref(), config.as_deref(), &environment);
+        let mut daemon = Daemon { home, child, country_db, config, environment };
         daemon.wait_until_ready(1);
         daemon
+    }
+
+    fn spawn(&mut self) {
+        self.child = spawn(self.home.path(), self.country_db.as_deref(), self.config.as_deref(), &self.environment);
+    }
+
+    /// Tries to start it on the same folder: ready, or the code with which it ended and what it said.
+    #[allow(dead_code, reason = "tests/crash uses it")]
+    pub(crate) fn try_start(&mut self) -> Result<(), (i32, String)> {
+        let (lines, length) = (self.ready_lines(), self.log().len());
+        self.spawn();
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a daemon to wait for") {
+                return Err((status.code().unwrap_or(-1), self.log()[length..].to_owned()));
+            }
+            if self.ready_lines() > lines {
+                return Ok(());
+            }
+            assert!(start.elapsed() < PATIENCE, "neither ready nor ended: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The temporary folder: `data`, `run` and `daemon.log` are in it.
@@ -180,7 +220,7 @@ impl Daemon {
 
     /// Starts it on the same folder, and kills it so much later, ready or not.
     pub(crate) fn kill_while_starting(&mut self, after: Duration) {
-        self.child = spawn(self.home.path(), self.country_db.as_deref(), self.config.as_deref());
+        self.spawn();
         thread::sleep(after);
         self.kill9();
     }
@@ -188,14 +228,14 @@ impl Daemon {
     /// Starts it again on the same folder.
     pub(crate) fn start_again(&mut self) {
         let before = self.ready_lines();
-        self.child = spawn(self.home.path(), self.country_db.as_deref(), self.config.as_deref());
+        self.spawn();
         self.wait_until_ready(before + 1);
     }
 
     /// Tries to start it again, and tells how that ends.
     pub(crate) fn fail_to_start(&mut self) -> (i32, String) {
         let before = self.log().len();
-        self.child = spawn(self.home.path(), self.country_db.as_deref(), self.config.as_deref());
+        self.spawn();
         let code = self.wait_for_end().code().unwrap_or(-1);
         (code, self.log()[before..].to_owned())
     }
@@ -283,10 +323,11 @@ pub(crate) fn run_in(run_dir: &Path, args: &[&str], input: &str) -> Ran {
     Ran { code: output.status.code().unwrap_or(-1), stdout: utf8(output.stdout), stderr: utf8(output.stderr) }
 }
 
-fn spawn(home: &Path, country_db: Option<&Path>, config: Option<&Path>) -> Child {
+fn spawn(home: &Path, country_db: Option<&Path>, config: Option<&Path>, environment: &Environment) -> Child {
     let log = File::options().create(true).append(true).open(home.join("daemon.log")).expect("a log");
     let mut command = Command::new(COMMAND);
     command.arg("serve").env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     match config {
         Some(config) => command.arg("--config").arg(config),
         None => command.arg("--data-dir").arg(home.join("data")).arg("--run-dir").arg(home.join("run")),

@@ -21,6 +21,7 @@ mod history;
 mod import_export;
 mod limits;
 mod metrics;
+mod pepper_rotation;
 mod read_only;
 mod restart;
 mod restart_under_load;

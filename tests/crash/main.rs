@@ -6,7 +6,10 @@ mod corruption;
 #[allow(dead_code, reason = "the black-box tests use all of it")]
 #[path = "../black_box/daemon.rs"]
 mod daemon;
+mod disk;
+mod failing;
 mod kills;
+mod power;
 mod worker;
 
 /// A number from the environment.
