@@ -7,8 +7,8 @@ mod log;
 mod pepper;
 mod process;
 mod reload;
-mod sockets;
 pub mod restore;
+mod sockets;
 mod status;
 mod watch;
 

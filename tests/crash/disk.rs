@@ -115,8 +115,11 @@ pub(crate) fn events(journal: &Path) -> Vec<Event> {
     events
 }
 
+/// A record: what, handle, number, and two runs of bytes.
+type Written<'b> = (u8, u64, u64, &'b [u8], &'b [u8]);
+
 /// The next record: one that is not whole was being written when the process was killed.
-fn next<'b>(rest: &mut &'b [u8]) -> Option<(u8, u64, u64, &'b [u8], &'b [u8])> {
+fn next<'b>(rest: &mut &'b [u8]) -> Option<Written<'b>> {
     let (head, mut after) = rest.split_at_checked(17)?;
     let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
     let mut part = || {
