@@ -34,7 +34,8 @@ test: lint ## Every check and test: format, lints, unit, black-box and doc tests
 	@$(MAKE) --no-print-directory gate
 	cargo check --release --locked --lib --no-default-features
 	cd fuzz && cargo check --release --locked
-	bash -n .ci/run .ci/tools.sh .ci/check-unit.sh .ci/check-rules.sh tests/demo.sh
+	bash -n .ci/run .ci/tools.sh .ci/check-unit.sh .ci/deny.sh .ci/check-rules.sh tests/demo.sh
+	.ci/deny.sh
 	.ci/check-unit.sh $(DOORWARD)
 	.ci/check-rules.sh
 

@@ -37,6 +37,25 @@ pub struct Peppers {
     pub previous: Option<Pepper>,
 }
 
+impl Peppers {
+    /// Keeps the pages in which these lie out of the swap, and out of any dump of the process. To be called where they stay; copies are not covered.
+    ///
+    /// # Errors
+    /// The limit on locked memory (`LimitMEMLOCK=`) does not allow two pages.
+    pub fn guard(&self) -> std::io::Result<()> {
+        let page = rustix::param::page_size();
+        let from = std::ptr::from_ref(self).addr() / page * page;
+        let to = (std::ptr::from_ref(self).addr() + size_of::<Peppers>()).next_multiple_of(page);
+        let start = std::ptr::from_ref(self).cast::<std::ffi::c_void>().with_addr(from).cast_mut();
+        // SAFETY: whole pages in which a living value lies; neither call changes what is in them.
+        unsafe {
+            rustix::mm::madvise(start, to - from, rustix::mm::Advice::LinuxDontDump)?;
+            rustix::mm::mlock(start, to - from)?;
+        }
+        Ok(())
+    }
+}
+
 impl Pepper {
     /// Takes the pepper's 32 bytes and wipes this copy of them.
     pub fn from_bytes(mut bytes: [u8; 32]) -> Pepper {

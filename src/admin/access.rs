@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 use tokio::net::UnixStream;
 
@@ -57,33 +58,44 @@ impl Access {
 }
 
 impl Peer {
-    /// Asks the kernel who connected (`SO_PEERCRED`), and `/proc` which supplementary groups that process has.
+    /// Asks the kernel who connected (`SO_PEERCRED`), and in which groups that process was then (`SO_PEERGROUPS`, Linux 4.13).
+    ///
+    /// What stands in `/proc` is not asked: a unit with `ProtectProc=invisible` does not see others' processes there, and a number can belong to another
+    /// process by then.
     ///
     /// # Errors
     /// The kernel did not tell.
     pub fn of(stream: &UnixStream) -> io::Result<Peer> {
         let credentials = stream.peer_cred()?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
-        let status = credentials.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        let mut groups = vec![gid];
-        groups.extend(status.and_then(|status| supplementary_groups(&status, uid, gid)).unwrap_or_default());
+        let mut groups = supplementary_groups(stream)?;
+        groups.insert(0, gid);
         let user = fs::read_to_string("/etc/passwd").ok().and_then(|passwd| user_name(&passwd, uid));
         Ok(Peer { uid, user, groups })
     }
 }
 
-/// The groups in a `/proc/PID/status`, if that process still is who connected: one that exits can leave its number to another.
-fn supplementary_groups(status: &str, uid: u32, gid: u32) -> Option<Vec<u32>> {
-    let numbers = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().map(|number| number.parse().ok()).collect::<Option<Vec<u32>>>()
-    };
-    // Real, effective, saved and file-system ids; the kernel's credentials are the effective ones.
-    let effective = |name| numbers(name)?.get(1).copied();
-    if effective("Uid:")? != uid || effective("Gid:")? != gid {
-        return None;
+/// The supplementary groups of a peer, as they were when it connected.
+fn supplementary_groups(stream: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; 32];
+    loop {
+        let mut bytes = size_of_val(groups.as_slice()) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `bytes` bytes there, of group numbers, for which any bytes are a value.
+        let outcome = unsafe {
+            libc::getsockopt(stream.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &mut bytes)
+        };
+        let needed = bytes as usize / size_of::<libc::gid_t>();
+        if outcome == 0 {
+            groups.truncate(needed);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // There are more, and `bytes` says how many.
+        if error.raw_os_error() != Some(libc::ERANGE) || needed <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(needed, 0);
     }
-    numbers("Groups:")
 }
 
 /// The name of a user in the text of `/etc/passwd`.
@@ -121,14 +133,20 @@ mod tests {
         assert_eq!(Access { own_uid: 100, ..Access::default() }.authority(&peer(5, &[5])), Authority::None);
     }
 
-    #[test]
-    fn groups_count_only_of_the_process_that_connected() {
-        let status = "Name:\tcurl\nUid:\t1\t1000\t1\t1\nGid:\t1\t1000\t1\t1\nFDSize:\t64\nGroups:\t27 1000 \nVmPeak: 1 kB\n";
-        assert_eq!(supplementary_groups(status, 1000, 1000), Some(vec![27, 1000]));
-        assert_eq!(supplementary_groups(status, 1, 1000), None);
-        assert_eq!(supplementary_groups(status, 1000, 1), None);
-        assert_eq!(supplementary_groups("Uid:\t0\n", 0, 0), None);
-        assert_eq!(supplementary_groups("Uid:\t0 0 0 0\nGid:\t0 0 0 0\nGroups:\t\n", 0, 0), Some(vec![]));
+    /// The own process is the peer of a pair of its own.
+    #[tokio::test]
+    async fn groups_are_those_that_the_kernel_tells() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let mut told = Peer::of(&one).unwrap().groups;
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+        let mut expected: Vec<u32> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        expected.push(rustix::process::getegid().as_raw());
+        for groups in [&mut told, &mut expected] {
+            groups.sort_unstable();
+            groups.dedup();
+        }
+        assert_eq!(told, expected);
     }
 
     #[test]

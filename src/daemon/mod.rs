@@ -25,7 +25,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::admin::{self, Access, AdminState, Judgement};
 use crate::catalog::{Catalog, CatalogError, CatalogOptions};
@@ -238,6 +238,9 @@ impl Running {
         let flush = Arc::new(flush);
 
         let door = Arc::new(Door { index, peppers, recogniser: Recogniser::new(), geo, usage });
+        if let Err(error) = door.peppers.guard().and_then(|()| catalog.guard_peppers()) {
+            warn!(%error, "the pepper could not be locked in memory, and may be swapped out: raise LimitMEMLOCK=, or keep swap encrypted or off");
+        }
         let limits = Limits { max_connections: config.verify.max_connections, spin: config.verify.spin };
         let verify_socket = VerifySocket::start(verify_place.listen()?, Arc::clone(&door), Arc::clone(&clock), limits)
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;

@@ -1,6 +1,7 @@
 //! The real daemon through its real sockets and its real command, one behaviour a file. One binary, because linking RocksDB is slow.
 
 mod advise;
+mod authority;
 mod backup;
 mod bad_input;
 mod bench;
