@@ -10,7 +10,7 @@ use super::evidence::{self, Catalog};
 use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::wire::{AdviceList, AdviceView};
-use crate::advise::{Advice, Edit, Kind, Surroundings, advise};
+use crate::advise::{Advice, Edit, Evidence, Kind, Surroundings, advise};
 use crate::catalog::change::Patch;
 use crate::key::{CountryOf, Instant, Key, KeyRef, Span, shell_line, shown};
 use crate::store::Store;
@@ -91,25 +91,34 @@ impl Wanted {
 fn list(store: &Store, wanted: &Wanted, surroundings: &Surroundings) -> Result<AdviceList, Failure> {
     let catalog = Catalog::read(store)?;
     let mut list = AdviceList { advice: Vec::new(), total: 0, keys: 0 };
-    let mut look = |key: &Key| -> Result<(), Failure> {
-        if key.deleted_at.is_some() {
-            return Ok(());
-        }
+    let (now, lately) = (surroundings.now, surroundings.limits.idle_after);
+    let mut look = |key: &Key, evidence: &Evidence| {
         list.keys += 1;
-        let evidence = evidence::of_key(store, key, &catalog, surroundings.now, surroundings.limits.idle_after)?;
-        for advice in advise(key, &evidence, surroundings).into_iter().filter(|advice| wanted.takes(advice, surroundings.now)) {
+        for advice in advise(key, evidence, surroundings).into_iter().filter(|advice| wanted.takes(advice, surroundings.now)) {
             list.total += 1;
             if list.advice.len() < wanted.limit {
                 list.advice.push(view(key, advice));
             }
         }
-        Ok(())
     };
     match (&wanted.key, &wanted.account) {
-        (Some(key), _) => look(&find(store, key)?)?,
-        (None, Some(account)) => store.keys_of_account(account, None)?.try_for_each(|key| look(&key?))?,
-        (None, None) => store.keys(None).try_for_each(|key| look(&key?))?,
+        (Some(key), _) => {
+            let key = find(store, key)?;
+            if key.deleted_at.is_none() {
+                look(&key, &evidence::of_key(store, &key, &catalog, now, lately)?);
+            }
+        }
+        (None, Some(account)) => {
+            let ids = store.ids_of_account(account)?.into_iter().map(Ok);
+            evidence::of_each(store, ids, &catalog, (now, lately), &mut look)?;
+        }
+        (None, None) => {
+            let ids = store.keys(None).map(|key| key.map(|key| key.id));
+            evidence::of_each(store, ids, &catalog, (now, lately), &mut look)?;
+        }
     }
+    // In the order of creation; of one key as they are.
+    list.advice.sort_by_key(|advice| advice.key_id);
     Ok(list)
 }
 

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::advise::{Called, Evidence};
-use crate::key::{Function, FunctionId, Instant, Key, Span, Verdict};
-use crate::store::{CountRow, CountryRow, RECENT_NETWORKS, Step, Store, StoreError};
+use crate::key::{Function, FunctionId, Instant, Key, KeyId, Span, Verdict};
+use crate::store::{CountRow, CountryRow, KeyUses, RECENT_NETWORKS, Step, Store, StoreError};
 
 /// Entries of a key's history that are searched for the latest change of a list.
 const ENTRIES: usize = 100;
 const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 86_400_000;
+/// How far back usage is looked at: a year, and some days more for what is done once a year.
+const LOOKED_AT_MS: i64 = 400 * DAY_MS;
 
 /// The registered functions by number.
 pub(super) struct Catalog(HashMap<FunctionId, Function>);
@@ -20,10 +23,10 @@ impl Catalog {
     }
 }
 
-/// All that is known of the usage of one key. Secrets that are good no more are told of as far back as `lately`.
+/// All that is known of the usage of one key in the last 400 days. Secrets that are good no more are told of as far back as `lately`.
 pub(super) fn of_key(store: &Store, key: &Key, catalog: &Catalog, now: Instant, lately: Span) -> Result<Evidence, StoreError> {
-    let (since, until) = (Instant(0), now.plus(Span(MINUTE_MS)));
-    let mut evidence = blank(store, key)?;
+    let (since, until) = span(now);
+    let mut evidence = blank(store, key, store.uses(key.id)?, since)?;
     for row in store.usage_counts(Some(key.id), since, until, Step::Hour) {
         add_count(&mut evidence, &row?, catalog, Instant(now.0.saturating_sub(lately.0)));
     }
@@ -34,13 +37,59 @@ pub(super) fn of_key(store: &Store, key: &Key, catalog: &Catalog, now: Instant, 
     Ok(evidence)
 }
 
+/// The same of each of these keys that is not deleted, in the order of their buckets: what is of one bucket is read together, so that time and memory
+/// are those of all keys once, and of a 256th of them.
+pub(super) fn of_each(
+    store: &Store,
+    ids: impl Iterator<Item = Result<KeyId, StoreError>>,
+    catalog: &Catalog,
+    (now, lately): (Instant, Span),
+    mut with: impl FnMut(&Key, &Evidence),
+) -> Result<(), StoreError> {
+    let (since, until) = span(now);
+    let lately = Instant(now.0.saturating_sub(lately.0));
+    let mut buckets: Vec<Vec<KeyId>> = vec![Vec::new(); 256];
+    for id in ids {
+        let id = id?;
+        buckets[usize::from(id.bucket())].push(id);
+    }
+    for (bucket, ids) in (0..=u8::MAX).zip(buckets).filter(|(_, ids)| !ids.is_empty()) {
+        let mut uses: HashMap<KeyId, KeyUses> = store.uses_of_bucket(bucket)?.into_iter().map(|uses| (uses.key, uses)).collect();
+        let mut found: HashMap<KeyId, (Key, Evidence)> = HashMap::with_capacity(ids.len());
+        for &id in &ids {
+            if let Some(key) = store.key(id)?.filter(|key| key.deleted_at.is_none()) {
+                let uses = uses.remove(&id).unwrap_or(KeyUses { key: id, last: Vec::new(), networks: Vec::new(), spreads: Vec::new() });
+                let evidence = blank(store, &key, uses, since)?;
+                found.insert(id, (key, evidence));
+            }
+        }
+        for row in store.usage_series(bucket, since, until, Step::Day)? {
+            if let Some((_, evidence)) = found.get_mut(&row.key) {
+                add_count(evidence, &row, catalog, lately);
+            }
+        }
+        for row in store.usage_country_series(bucket, since, until, Step::Day)? {
+            if let Some((_, evidence)) = found.get_mut(&row.key) {
+                *evidence.countries.entry(row.country).or_default() += row.count;
+            }
+        }
+        ids.iter().filter_map(|id| found.get(id)).for_each(|(key, evidence)| with(key, evidence));
+    }
+    Ok(())
+}
+
+/// From when to when usage is looked at.
+fn span(now: Instant) -> (Instant, Instant) {
+    let since = (now.0 - LOOKED_AT_MS).max(0);
+    (Instant(since - since % DAY_MS), now.plus(Span(MINUTE_MS)))
+}
+
 /// What is known of a key without its counts.
-fn blank(store: &Store, key: &Key) -> Result<Evidence, StoreError> {
-    let networks = store.recent_networks(key.id)?;
-    let last_uses = store.last_uses(key.id)?;
+fn blank(store: &Store, key: &Key, uses: KeyUses, since: Instant) -> Result<Evidence, StoreError> {
+    let (networks, last_uses) = (uses.networks, uses.last);
     let [grants_since, networks_since, countries_since] = lists_since(store, key)?;
     Ok(Evidence {
-        since: key.created_at,
+        since: key.created_at.max(since),
         functions: BTreeMap::new(),
         unnamed: 0,
         verifies: 0,

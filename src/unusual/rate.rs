@@ -8,6 +8,8 @@ use crate::key::{Key, Verdict};
 const WEEK: usize = 7;
 /// A source that is often far below must be so many times as far below as on the second of its worst days before.
 const HABIT: f64 = 2.0;
+/// A count that is so many times the second of the largest of the days before is not told by how the source scatters: it never scattered so far.
+const OUTGROWN: u64 = 5;
 /// Bins that say together how a source scatters; fewer do not.
 const FITTED: usize = 14;
 /// A whole day must be so many times as much, or as little, as the second of the largest, or smallest, days before: where requests come in a few
@@ -190,10 +192,14 @@ impl Bins {
         if candidates.is_empty() {
             return Vec::new();
         }
-        let History { scale, score: threshold, least, most } = self.history(sums, way, limits);
+        let History { scale, score: threshold, least, most, outgrown } = self.history(sums, way, limits);
         let scored = candidates.into_iter().filter_map(|(place, expected)| {
-            let score = self.score(sums, place, self.since.min(place), scale, way, limits)?;
             let seen = sums[place];
+            let score = if way == Way::Up && seen >= outgrown {
+                Scale::POISSON.at(seen as f64) - Scale::POISSON.at(expected)
+            } else {
+                self.score(sums, place, self.since.min(place), scale, way, limits)?.1
+            };
             (score >= threshold && (least..=most).contains(&seen)).then_some(Deviation { place, seen, expected, score })
         });
         scored.collect()
@@ -239,8 +245,8 @@ impl Bins {
         all.then_some((bin, expected))
     }
 
-    /// By how many deviations a bin is away from the others, as compared with all days and with the same day of other weeks: the nearer counts.
-    fn score(&self, sums: &[u64], bin: usize, end: usize, scale: Scale, way: Way, limits: &Limits) -> Option<f64> {
+    /// By how many deviations a bin is away from the others: as compared with all days, and the nearer of that and of the same day of other weeks.
+    fn score(&self, sums: &[u64], bin: usize, end: usize, scale: Scale, way: Way, limits: &Limits) -> Option<(f64, f64)> {
         let others: Vec<f64> = if bin < end {
             // Of the history itself: as compared with all of it.
             let slot = bin % self.of_day;
@@ -264,12 +270,10 @@ impl Bins {
             return None;
         }
         let spread = scale.spread(&others);
-        let mut scores = vec![away(&others, spread)];
-        if !of_week.is_empty() {
-            scores.push(away(&of_week, 1.0));
-        }
-        let towards = scores.into_iter().map(|score| if way == Way::Up { score } else { -score });
-        towards.reduce(f64::min)
+        let towards = |score: f64| if way == Way::Up { score } else { -score };
+        let of_all = towards(away(&others, spread));
+        let nearer = if of_week.is_empty() { of_all } else { of_all.min(towards(away(&of_week, 1.0))) };
+        Some((of_all, nearer))
     }
 
     /// How the source scatters, and from which score on a bin is unusual for it.
@@ -307,20 +311,25 @@ impl Bins {
         // Of each day the worst score, and the largest count among those that deviate.
         let mut scores = Vec::new();
         let mut counts = Vec::new();
+        let mut peaks = Vec::new();
         for day in (begin..end).step_by(self.of_day) {
-            let (mut worst, mut largest) = (f64::NEG_INFINITY, 0);
+            let (mut worst, mut largest, mut peak) = (f64::NEG_INFINITY, 0, 0u64);
             for bin in (day..end.min(day + self.of_day)).filter(|at| self.whole[*at]) {
-                let Some(score) = self.score(sums, bin, end, scale, way, limits) else { continue };
-                worst = worst.max(score);
-                largest = if score >= deviations { sums[bin].max(largest) } else { largest };
+                let Some((of_all, nearer)) = self.score(sums, bin, end, scale, way, limits) else { continue };
+                worst = worst.max(nearer);
+                largest = if of_all >= deviations { sums[bin].max(largest) } else { largest };
+                peak = peak.max(sums[bin]);
             }
+            peaks.push(peak);
             scores.push(worst);
             counts.push(largest);
         }
         scores.sort_unstable_by(|a, b| b.total_cmp(a));
         counts.sort_unstable_by(|a, b| b.cmp(a));
+        peaks.sort_unstable_by(|a, b| b.cmp(a));
         // The worst day may have been unusual itself. A source that deviates on two days does so by habit.
-        let mut history = History { scale, score: deviations, least: 0, most: u64::MAX };
+        let outgrown = peaks.get(1).map_or(u64::MAX, |peak| peak.saturating_mul(OUTGROWN));
+        let mut history = History { scale, score: deviations, least: 0, most: u64::MAX, outgrown };
         match way {
             Way::Up => history.least = counts.get(1).map_or(0, |count| count.saturating_mul(limits.factor.into())),
             Way::Down if scores.get(1).is_some_and(|habit| *habit >= deviations) => history.score = scores[1] * HABIT,
@@ -346,4 +355,6 @@ struct History {
     /// … and from which count on, and up to which.
     least: u64,
     most: u64,
+    /// From this count on it is whatever its score on that scale.
+    outgrown: u64,
 }
