@@ -41,6 +41,9 @@ exposure
 mkdir "$scratch/doorward.service.d"
 cp systemd/pepper-credential.conf "$scratch/doorward.service.d/pepper.conf"
 check
+cp systemd/metrics-loopback.conf "$scratch/doorward.service.d/metrics.conf"
+check
+rm "$scratch/doorward.service.d/metrics.conf"
 for since in 253 254; do
   if [ "$version" -ge "$since" ]; then
     cp "systemd/doorward.service.d/$since.conf" "$scratch/doorward.service.d"
