@@ -13,6 +13,8 @@ use crate::key::Span;
 /// Keys of the page.
 const TOP: usize = 5;
 const HOUR_MS: i64 = 3_600_000;
+/// A person is told of what is not exact where it is more than this part of the time: a hundredth.
+const NOTABLE: i64 = 100;
 /// Rows of another table of the page.
 const ROWS: usize = 6;
 /// Lines of its chart.
@@ -130,7 +132,9 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
         let note = flowed(&parts, " ", screen.width);
         text.extend(note.lines().map(|line| format!("{}\n", screen.paint(line, Hue::Warn))));
     }
-    if let Some(exact) = view.exact_since {
+    // The part of an hour at the beginning of a month is no news.
+    let whole = view.until.since(view.since).0;
+    if let Some(exact) = view.exact_since.filter(|exact| exact.since(view.since).0.saturating_mul(NOTABLE) > whole) {
         let parts = [
             format!("Exact from {} on;", zone.moment(exact)),
             "before, longer units are kept,".to_owned(),

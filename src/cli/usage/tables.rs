@@ -123,6 +123,8 @@ fn denied_hue(denied: u64, count: u64) -> Hue {
 struct Line {
     name: String,
     id: Option<KeyId>,
+    /// Whether the count is; what is not known has no share and no bar.
+    known: bool,
     count: u64,
     denied: Option<u64>,
     hue: Hue,
@@ -147,7 +149,7 @@ pub(super) fn bars(report: &Report, dimension: &str, view: &UsageView, shown: us
 fn line(report: &Report, row: &UsageRow, dimension: &str) -> Line {
     let name = name(report, row, dimension);
     let hue = hue(dimension, &name);
-    Line { name, id: row.key_id, count: row.count, denied: row.denied, hue }
+    Line { name, id: row.key_id, known: true, count: row.count, denied: row.denied, hue }
 }
 
 fn drawn(report: &Report, title: &'static str, lines: &[Line], total: u64, width: usize) -> String {
@@ -182,10 +184,20 @@ fn drawn(report: &Report, title: &'static str, lines: &[Line], total: u64, width
     let mut grid = Grid::new(&titles).right("VERIFIES").right("SHARE").right("DENIED").at_least(title, name_width as u16);
     let most = lines.iter().map(|line| line.count).max().unwrap_or(0);
     for line in lines {
-        let mut cells = vec![field(cut(&line.name, name_width), line.hue), grouped(line.count).into(), share(line.count, total).into()];
+        let (count, part) =
+            if line.known { (grouped(line.count), share(line.count, total)) } else { ("unknown".to_owned(), String::new()) };
+        let faint = if line.known { Hue::Plain } else { Hue::Dim };
+        let mut cells = vec![field(cut(&line.name, name_width), line.hue), field(count, faint), part.into()];
         if with_denied {
             let denied = line.denied.unwrap_or(0);
-            cells.push(field(if denied == 0 { "-".to_owned() } else { share(denied, line.count) }, denied_hue(denied, line.count)));
+            let part = if !line.known {
+                String::new()
+            } else if denied == 0 {
+                "-".to_owned()
+            } else {
+                share(denied, line.count)
+            };
+            cells.push(field(part, denied_hue(denied, line.count)));
         }
         cells.extend((room >= BAR).then(|| {
             let bar = bar(line.count, most, room);
@@ -227,11 +239,11 @@ fn cut(name: &str, width: usize) -> String {
 pub(super) fn time_table(report: &Report, unit: &str, view: &UsageView) -> String {
     let screen = report.screen;
     let points = points(view);
-    let label = |at: Instant| if screen.terminal { period(report, unit, view, at) } else { report.zone.exact(at) };
-    if screen.terminal && points.iter().all(|point| point.count.is_some()) {
+    if screen.terminal {
         let line = |point: &Point| Line {
-            name: label(point.at),
+            name: period(report, unit, view, point.at),
             id: None,
+            known: point.count.is_some(),
             count: point.count.unwrap_or(0),
             denied: view.denied.map(|_| point.denied),
             hue: Hue::Plain,
@@ -240,12 +252,11 @@ pub(super) fn time_table(report: &Report, unit: &str, view: &UsageView) -> Strin
     }
     let mut titles = vec![title(unit), "VERIFIES"];
     titles.extend(view.denied.map(|_| "DENIED"));
-    let mut grid = Grid::new(&titles).right("VERIFIES").right("DENIED");
+    let mut grid = Grid::new(&titles);
     for point in &points {
-        let number = |number: u64| if screen.terminal { grouped(number) } else { number.to_string() };
-        let count = point.count.map_or_else(|| field("unknown", Hue::Dim), |count| number(count).into());
-        let mut cells = vec![label(point.at).into(), count];
-        cells.extend(view.denied.map(|_| if point.count.is_some() { number(point.denied).into() } else { "".into() }));
+        let count = point.count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+        let mut cells = vec![report.zone.exact(point.at).into(), count.into()];
+        cells.extend(view.denied.map(|_| point.count.map(|_| point.denied.to_string()).unwrap_or_default().into()));
         grid.row(cells);
     }
     grid.render(screen)
@@ -486,7 +497,8 @@ mod tests {
         view.unknown_periods = vec![Period { at: Instant(HOUR), local: None }];
         let text = at_width(80, true, "--until 1970-01-01T02:30", |report| time_table(report, "hour", &view));
         let lines: Vec<String> = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(lines, ["1970-01-01 00:00 UTC, from 00:30 5 0", "1970-01-01 01:00 UTC unknown", "1970-01-01 02:00 UTC, to 02:30 0 0"]);
+        assert!(lines[0].starts_with("1970-01-01 00:00 UTC, from 00:30 5 100.0 % - █"), "{text}");
+        assert_eq!(lines[1..], ["1970-01-01 01:00 UTC unknown", "1970-01-01 02:00 UTC, to 02:30 0 0.0 % -"]);
         let plain = at_width(80, false, "", |report| time_table(report, "hour", &view));
         assert_eq!(plain.lines().nth(2), Some("1970-01-01T01:00:00Z\tunknown\t"));
         at_width(40, true, "", |report| time_table(report, "hour", &view));
