@@ -57,6 +57,13 @@ impl Clock {
         Instant(self.floor.now(wall, boot_ms()))
     }
 
+    /// The present moment, and the milliseconds since the machine was started, which nobody can set. Costs as much as [`Clock::now`].
+    pub fn now_and_uptime(&self) -> (Instant, u64) {
+        let wall = wall().0;
+        let boot = boot_ms();
+        (Instant(self.floor.now(wall, boot)), boot as u64)
+    }
+
     /// The floor, to be kept for the next start. To be asked every few seconds, since it also watches over unconfirmed steps; takes a lock.
     pub fn floor(&self) -> Instant {
         let wall = wall().0;
@@ -127,6 +134,11 @@ impl Floor {
 /// The wall clock, whatever it shows.
 pub fn wall() -> Instant {
     Instant(read_ms(ClockId::Realtime))
+}
+
+/// Milliseconds since the machine was started, suspension included.
+pub fn uptime() -> u64 {
+    boot_ms() as u64
 }
 
 fn boot_ms() -> i64 {

@@ -19,6 +19,8 @@ use super::access::Peer;
 pub const BODY_BYTES: usize = 1 << 20;
 /// The longest that a body may pause: a script that hangs must not hold a connection for good.
 pub(super) const BODY_PAUSE: Duration = Duration::from_secs(30);
+/// The longest that a body which is read whole may take.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(60);
 /// Bytes that are read and thrown away after a refusal, so that a peer which is still writing gets to read why.
 const DRAIN_BYTES: usize = 64 << 20;
 /// How long that may take.
@@ -56,8 +58,13 @@ pub(super) async fn drain(body: &mut Body) {
     let _ = tokio::time::timeout(DRAIN_TIME, read).await;
 }
 
-/// Reads a body whole, up to [`BODY_BYTES`].
-async fn whole(mut body: Body) -> Result<Vec<u8>, Failure> {
+/// Reads a body whole, up to [`BODY_BYTES`], however slowly it comes: within [`BODY_TIME`].
+async fn whole(body: Body) -> Result<Vec<u8>, Failure> {
+    let late = |_| Failure::new(Word::Timeout, format!("the body took longer than {} s", BODY_TIME.as_secs()));
+    tokio::time::timeout(BODY_TIME, pieces(body)).await.map_err(late)?
+}
+
+async fn pieces(mut body: Body) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     while let Some(piece) = next_piece(&mut body).await? {
         if bytes.len() + piece.len() > BODY_BYTES {

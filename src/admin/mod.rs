@@ -22,6 +22,7 @@ mod metrics;
 mod problem;
 mod routes;
 mod server;
+mod stall;
 mod status;
 #[cfg(test)]
 mod tests;

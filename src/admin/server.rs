@@ -6,7 +6,7 @@ use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -25,6 +25,7 @@ use super::access::{Authority, Peer};
 use super::metrics;
 use super::problem::{Failure, Word};
 use super::routes;
+use super::stall::Stalling;
 use super::wire::AdminStatus;
 
 /// Connections of peers who may do something. Scripts open one each and close it soon.
@@ -39,6 +40,10 @@ const STRANGER_HEAD_TIME: Duration = Duration::from_secs(5);
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 /// Header fields of a request.
 pub(super) const HEADERS: usize = 64;
+/// How long a peer may take nothing of its answer.
+pub(super) const STALL_TIME: Duration = Duration::from_secs(30);
+/// A lasting want of descriptors is logged this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long requests that were begun may take to end after the order to stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -112,6 +117,7 @@ pub async fn serve(
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     let (stop, stopping) = watch::channel(false);
     tokio::pin!(shutdown);
+    let mut complained_at: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
@@ -121,7 +127,10 @@ pub async fn serve(
             Ok((stream, _)) => admit(stream, &known, &strangers, &stopping),
             Err(error) => {
                 // Out of descriptors, most likely: a pause, or this loop would spin.
-                warn!(%error, "admin socket: cannot accept");
+                if complained_at.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
+                    complained_at = Some(Instant::now());
+                    warn!(%error, "admin socket: cannot accept");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -197,7 +206,7 @@ impl Visit {
             .max_headers(HEADERS)
             .max_header_size(HEAD_BYTES)
             .max_buf_size(HEAD_BYTES * 4)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Stalling::new(stream, STALL_TIME)), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

@@ -1,5 +1,5 @@
 /// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
-pub const KEYS: [Row; 37] = [
+pub const KEYS: [Row; 39] = [
     row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
     row(
         "run_dir",
@@ -71,6 +71,20 @@ pub const KEYS: [Row; 37] = [
         "50",
         false,
         "Microseconds, 0 to 1000, that a connection's thread looks for the next request before it sleeps. Saves the time of waking up, and costs a processor while it looks.",
+    ),
+    row(
+        "verify.stuck_timeout",
+        "\"10s\"",
+        "\"30s\"",
+        false,
+        "How long a connection may be in the middle of a frame or of its handshake, or not take its answers, before it is cut: `1s` to `1h`.",
+    ),
+    row(
+        "verify.idle_timeout",
+        "none",
+        "\"1h\"",
+        false,
+        "How long a connection may be idle before it is closed, `1s` to `365d`. Without it none is, unless another needs its place: see [limits](limits.md#connections).",
     ),
     row("admin.mode", "\"0660\"", "\"0600\"", false, "File mode of `admin.sock`, octal, in quotes."),
     row("admin.group", "the daemon's own", "\"adm\"", false, "Group of `admin.sock`, by name or number."),

@@ -98,6 +98,10 @@ pub struct VerifySocket {
     pub max_connections: usize,
     /// How long a connection's thread looks for the next request before it sleeps.
     pub spin: Duration,
+    /// How long a connection may be in the middle of a frame, or not take its answers.
+    pub stuck_timeout: Span,
+    /// How long a connection may be idle, if not for ever.
+    pub idle_timeout: Option<Span>,
 }
 
 /// The admin socket.
@@ -219,6 +223,8 @@ impl Config {
             ("verify.group", self.verify.group != new.verify.group),
             ("verify.max_connections", self.verify.max_connections != new.verify.max_connections),
             ("verify.spin_us", self.verify.spin != new.verify.spin),
+            ("verify.stuck_timeout", self.verify.stuck_timeout != new.verify.stuck_timeout),
+            ("verify.idle_timeout", self.verify.idle_timeout != new.verify.idle_timeout),
             ("admin.mode", self.admin.mode != new.admin.mode),
             ("admin.group", self.admin.group != new.admin.group),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
@@ -327,6 +333,9 @@ mod tests {
             ("verify.max_connections", "-1"),
             ("verify.spin_us", "-1"),
             ("verify.spin_us", "1001"),
+            ("verify.stuck_timeout", "\"999ms\""),
+            ("verify.stuck_timeout", "\"2h\""),
+            ("verify.idle_timeout", "\"0s\""),
             ("admin.group", "\"\""),
             ("admin.full_users", "[\"a b\"]"),
             ("advise.idle_after", "\"1h\""),

@@ -17,6 +17,10 @@ const FLUSH_INTERVAL_MS: (i64, i64) = (100, 60_000);
 /// The most connections that may be allowed: each may need a thread, of which the kernel gives a process about so many.
 const CONNECTIONS: i64 = 16_384;
 
+/// How long a connection may be stuck or idle, in milliseconds.
+const STUCK_MS: (i64, i64) = (1_000, 3_600_000);
+const IDLE_MS: (i64, i64) = (1_000, 365 * 86_400_000);
+
 /// The longest that a thread may look for a request without sleeping, in microseconds.
 const SPIN_US: i64 = 1_000;
 
@@ -68,6 +72,8 @@ pub(super) struct WrittenVerify {
     group: Option<String>,
     max_connections: Option<i64>,
     spin_us: Option<i64>,
+    stuck_timeout: Option<String>,
+    idle_timeout: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -188,6 +194,8 @@ impl WrittenVerify {
             group: self.group.map(|group| check.name("verify.group", group)).transpose()?,
             max_connections: connections as usize,
             spin: Duration::from_micros(spin_us as u64),
+            stuck_timeout: check.span("verify.stuck_timeout", self.stuck_timeout, "10s", STUCK_MS)?,
+            idle_timeout: self.idle_timeout.map(|text| check.span("verify.idle_timeout", Some(text), "", IDLE_MS)).transpose()?,
         })
     }
 }

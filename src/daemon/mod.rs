@@ -35,7 +35,7 @@ use crate::digest::Recogniser;
 use crate::flush::{Flush, FlushOptions};
 use crate::geo::{Geo, GeoError};
 use crate::index::Index;
-use crate::key::Instant;
+use crate::key::{Instant, Span};
 use crate::store::{Keep, Store, StoreError, StoreOptions};
 use crate::systemd::{self, ListenError, Listeners};
 use crate::usage::{self, CountersError, Owner, Usage, Written};
@@ -136,7 +136,6 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     };
     log::start(&config.log);
     process::harden();
-    process::allow_descriptors(config.verify.max_connections);
     // Before any other thread is there, so that every one of them leaves the signals to the one that waits for them.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| ServeError::System("signal handlers", error))?;
     let running = Running::start(&config, lent?)?;
@@ -203,6 +202,7 @@ struct AdminThread {
 
 impl Running {
     fn start(config: &Config, mut lent: Listeners) -> Result<Running, ServeError> {
+        let max_connections = process::allow_descriptors(config.verify.max_connections);
         let data = Locked::open(&config.data_dir, 0o700)?;
         directory::make(&config.run_dir, 0o755)?;
         let run = Locked::open_private(&config.run_dir.join(COUNTERS))?;
@@ -241,7 +241,12 @@ impl Running {
         if let Err(error) = door.peppers.guard().and_then(|()| catalog.guard_peppers()) {
             warn!(%error, "the pepper could not be locked in memory, and may be swapped out: raise LimitMEMLOCK=, or keep swap encrypted or off");
         }
-        let limits = Limits { max_connections: config.verify.max_connections, spin: config.verify.spin };
+        let limits = Limits {
+            max_connections,
+            spin: config.verify.spin,
+            stuck: duration(config.verify.stuck_timeout),
+            idle: config.verify.idle_timeout.map(duration),
+        };
         let verify_socket = VerifySocket::start(verify_place.listen()?, Arc::clone(&door), Arc::clone(&clock), limits)
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;
         let judgement = Arc::new(RwLock::new(judgement(config)));
@@ -302,6 +307,10 @@ fn listen(address: SocketAddr, troubles: &Troubles) -> Option<TcpListener> {
             None
         }
     }
+}
+
+fn duration(span: Span) -> Duration {
+    Duration::from_millis(span.0.max(0) as u64)
 }
 
 /// The counters, with what a killed daemon left in them.

@@ -14,18 +14,44 @@ pub(super) fn harden() {
     }
 }
 
-/// Descriptors besides those of verify connections: RocksDB's files (a store of many gigabytes has hundreds), the admin socket's connections.
-const OTHER_DESCRIPTORS: u64 = 1_024;
+/// Descriptors that verify connections leave to RocksDB's files (a store of many gigabytes has hundreds), the admin socket and all else: a quarter of
+/// what there is, but no more and no fewer than this.
+const OTHER_DESCRIPTORS: (u64, u64) = (64, 1_024);
 
-/// Raises the limit on open files as far as it may go, and warns if not every connection would get a descriptor then.
-pub(super) fn allow_descriptors(max_connections: usize) {
+/// Raises the limit on open files as far as it may go, and tells how many verify connections it allows, of those that are wanted. Connections that take
+/// the last descriptor would keep the store from opening its files.
+pub(super) fn allow_descriptors(max_connections: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!(%error, "the limit on open files could not be raised");
     }
-    let needed = max_connections as u64 + OTHER_DESCRIPTORS;
-    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < needed) {
-        warn!(limit, needed, "the limit on open files is too low for verify.max_connections: raise LimitNOFILE= or lower the other");
+    let allowed = getrlimit(Resource::Nofile).current.map_or(max_connections, |limit| connections_within(limit, max_connections));
+    if allowed < max_connections {
+        warn!(
+            allowed,
+            wanted = max_connections,
+            "the limit on open files is too low for verify.max_connections: raise LimitNOFILE= or lower the other"
+        );
+    }
+    allowed
+}
+
+fn connections_within(limit: u64, wanted: usize) -> usize {
+    let others = (limit / 4).clamp(OTHER_DESCRIPTORS.0, OTHER_DESCRIPTORS.1);
+    (limit.saturating_sub(others).max(1) as usize).min(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_store() {
+        for (limit, wanted, allowed) in
+            [(65_536, 1_024, 1_024), (1_024, 1_024, 768), (20_000, 16_384, 16_384), (16_384, 16_384, 15_360), (80, 50, 16)]
+        {
+            assert_eq!(connections_within(limit, wanted), allowed, "{limit}");
+        }
     }
 }

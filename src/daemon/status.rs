@@ -28,6 +28,7 @@ pub(super) fn verify(socket: &VerifySocket, door: &Arc<Door>, flush: &Arc<Flush>
             refused_by: by_name(Refusal::ALL.map(Refusal::as_str), figures.refused),
             ended: by_name(End::ALL.map(End::as_str), figures.ended),
             protocol_errors: figures.protocol_errors,
+            held_back: figures.held_back,
             verifies: totals.iter().sum(),
             per_second: flush.status().per_second,
             verdicts: verdicts.map(|(verdict, count)| (verdict.to_string(), count)).collect(),

@@ -4,8 +4,8 @@ use arrayvec::ArrayVec;
 
 use crate::key::Instant;
 use crate::protocol::{
-    BATCH_REQUESTS, BodyError, Decoded, ErrorCode, Failure, Frame, HEADER_BYTES, Hello, Kind, MAGIC, MAX_BODY_BYTES, Tag, VERSION, Verify,
-    Welcome, batch_requests, decode, decode_body, encode, encode_body,
+    BATCH_REQUESTS, BodyError, Decoded, ErrorCode, Failure, Frame, HEADER_BYTES, Hello, Kind, MAGIC, MAX_BODY_BYTES, Response, Tag,
+    VERSION, Verify, Welcome, batch_requests, decode, decode_body, encode, encode_body,
 };
 use crate::verify::{Door, ROUND};
 
@@ -22,6 +22,10 @@ pub struct Progress {
     pub used: usize,
     /// The frame that begins there needs so many bytes in all.
     pub needed: usize,
+    /// Requests that got a verdict.
+    pub requests: usize,
+    /// Of these, whose token some key has, whatever the verdict.
+    pub known: usize,
     /// Frames that broke the protocol.
     pub errors: usize,
     /// The connection ends after the answers are written.
@@ -34,9 +38,14 @@ impl Conversation {
         Conversation { lane, greeted: false }
     }
 
+    /// Whether the handshake is over.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
     /// Answers every whole frame in `bytes`, in order, appending to `out`. All of them are answered as of `now`.
     pub fn advance(&mut self, bytes: &[u8], door: &Door, now: Instant, out: &mut Vec<u8>) -> Progress {
-        let mut progress = Progress { used: 0, needed: HEADER_BYTES, errors: 0, closes: false };
+        let mut progress = Progress { used: 0, needed: HEADER_BYTES, requests: 0, known: 0, errors: 0, closes: false };
         let mut round = Round::default();
         while !progress.closes {
             let outcome = match decode(&bytes[progress.used..]) {
@@ -58,7 +67,7 @@ impl Conversation {
             }
         }
         round.answer(door, now, self.lane, out);
-        progress
+        Progress { requests: round.answered, known: round.known, ..progress }
     }
 
     /// Takes one frame: a verify request waits for others of its round, everything else is answered behind them.
@@ -92,7 +101,11 @@ impl Conversation {
                         if some.is_empty() {
                             break;
                         }
-                        door.verify(&some, now, self.lane, |response| response.encode(out));
+                        door.verify(&some, now, self.lane, |response| {
+                            round.known += usize::from(response.flags & Response::KNOWN);
+                            response.encode(out);
+                        });
+                        round.answered += some.len();
                     }
                 });
             }
@@ -121,6 +134,10 @@ impl Conversation {
 struct Round<'b> {
     requests: ArrayVec<Verify<'b>, ROUND>,
     tags: ArrayVec<Tag, ROUND>,
+    /// Requests answered, of this round, those before it and batches.
+    answered: usize,
+    /// Of these, whose token some key has.
+    known: usize,
 }
 
 impl Round<'_> {
@@ -129,11 +146,14 @@ impl Round<'_> {
         if self.requests.is_empty() {
             return;
         }
-        let mut tags = self.tags.iter();
+        let (mut tags, mut known) = (self.tags.iter(), 0);
         door.verify(&self.requests, now, lane, |response| {
+            known += usize::from(response.flags & Response::KNOWN);
             let tag = tags.next().expect("a tag for each request");
             encode(out, Kind::Verdict, *tag, |out| response.encode(out));
         });
+        self.known += known;
+        self.answered += self.requests.len();
         self.requests.clear();
         self.tags.clear();
     }
@@ -167,7 +187,7 @@ mod tests {
     use crate::geo::Geo;
     use crate::index::Index;
     use crate::key::{Key, KeyId, Secret, Settings, Verdict};
-    use crate::protocol::{HEADER_BYTES, Response};
+    use crate::protocol::HEADER_BYTES;
     use crate::usage::Usage;
 
     /// A door with one key, `token`, that may call everything.
@@ -224,12 +244,15 @@ mod tests {
         for piece in [1, 7, HEADER_BYTES, 100, bytes.len()] {
             let mut conversation = Conversation::new(0);
             let (mut out, mut waiting) = (Vec::new(), Vec::new());
+            let mut seen = (0, 0);
             for arrived in bytes.chunks(piece) {
                 waiting.extend_from_slice(arrived);
                 let progress = conversation.advance(&waiting, &door, Instant(5), &mut out);
                 assert_eq!((progress.errors, progress.closes), (0, false));
                 waiting.drain(..progress.used);
+                seen = (seen.0 + progress.requests, seen.1 + progress.known);
             }
+            assert_eq!(seen, (50, 25), "requests, and those that a key has");
             let frames = frames(&out);
             assert_eq!(frames.len(), 51);
             for (number, frame) in frames[1..].iter().enumerate() {

@@ -19,6 +19,7 @@ mod every_verdict;
 mod functions;
 mod guides;
 mod history;
+mod hostile;
 mod import_export;
 mod limits;
 mod metrics;

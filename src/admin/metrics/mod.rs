@@ -103,6 +103,11 @@ fn verify(shared: &Shared) -> Vec<Family> {
         Family::counters("doorward_verify_connections_refused", "Connections refused, by reason.", "reason", verify.refused_by),
         Family::counters("doorward_verify_connections_ended", "Connections that ended, by reason.", "reason", verify.ended),
         Family::counter("doorward_verify_protocol_errors", "Frames that broke the protocol.", verify.protocol_errors),
+        Family::counter(
+            "doorward_verify_held_back",
+            "Tokens whose answers were held back, because none of their sender's belongs to a key.",
+            verify.held_back,
+        ),
     ]
 }
 

@@ -85,6 +85,9 @@ pub struct VerifyStatus {
     pub ended: BTreeMap<String, u64>,
     /// Frames that broke the protocol since the start.
     pub protocol_errors: u64,
+    /// Tokens since the start whose answers were held back, because none of their sender's belongs to a key.
+    #[serde(default)]
+    pub held_back: u64,
     /// Verifies since the start.
     pub verifies: u64,
     /// Verifies in the last whole second.

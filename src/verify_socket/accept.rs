@@ -1,0 +1,97 @@
+//! Connections as they come: taken in, or told why not.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::sockopt::socket_peercred;
+use tracing::{error, warn};
+
+use super::connection::refuse;
+use super::serve::{Service, send_all};
+use super::{Refusal, Shared};
+use crate::clock;
+use crate::protocol::ErrorCode;
+
+/// What a connection's thread needs at most is far below this.
+const STACK_BYTES: usize = 256 * 1024;
+/// The pause after an accept that failed even so: trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A lasting want of descriptors is logged this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Shared {
+    /// Accepts until it is woken. Whoever connected and was not accepted by then waits in the listener's queue: for the next daemon, if the listener
+    /// is systemd's; if not, the queue ends with it.
+    pub(super) fn accept(self: &Arc<Self>, listener: &UnixListener, wake: &OwnedFd) {
+        // Given up for a moment where descriptors run out, so that whoever knocks then is told, and does not hang.
+        let mut spare = File::open("/dev/null").ok();
+        let mut complained_at: Option<Instant> = None;
+        for number in 0.. {
+            let mut awaited = [PollFd::new(listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+            let _ = poll(&mut awaited, None);
+            if self.stopping.load(Ordering::SeqCst) {
+                return;
+            }
+            match listener.accept() {
+                Ok((stream, _)) => self.open(number, stream),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => {
+                    if complained_at.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
+                        complained_at = Some(Instant::now());
+                        warn!(%error, "connections to the verify socket cannot be accepted");
+                    }
+                    drop(spare.take());
+                    match listener.accept() {
+                        Ok((stream, _)) => {
+                            spare = File::open("/dev/null").ok();
+                            if spare.is_some() {
+                                self.open(number, stream);
+                            } else {
+                                self.turn_away(&stream, Refusal::Descriptors);
+                            }
+                        }
+                        Err(_) => thread::sleep(ACCEPT_PAUSE),
+                    }
+                    spare = spare.or_else(|| File::open("/dev/null").ok());
+                }
+            }
+        }
+    }
+
+    fn open(self: &Arc<Self>, number: u64, stream: UnixStream) {
+        // Without a peer's name all such peers are one.
+        let peer = socket_peercred(&stream).map_or((u32::MAX, 0), |peer| (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get()));
+        let mut table = self.table.lock();
+        let connection = match table.admit(number, stream, peer, clock::uptime(), self.limits.max_connections) {
+            Ok(connection) => connection,
+            Err(stream) => {
+                drop(table);
+                return self.turn_away(&stream, Refusal::Limit);
+            }
+        };
+        self.most.fetch_max(table.len() as u64, Ordering::Relaxed);
+        drop(table);
+        let service = Service::new(Arc::clone(self), number, Arc::clone(&connection));
+        match thread::Builder::new().name("verify".into()).stack_size(STACK_BYTES).spawn(move || service.run()) {
+            Ok(_) => drop(self.accepted.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                error!(%error, "the kernel refuses a thread for a verify connection");
+                self.turn_away(&connection.stream, Refusal::Threads);
+            }
+        }
+    }
+
+    fn turn_away(&self, stream: &UnixStream, reason: Refusal) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+        let mut frame = Vec::new();
+        refuse(&mut frame, [0; 8], ErrorCode::Busy, reason.message());
+        let _ = send_all(stream, &frame);
+    }
+}

@@ -1,0 +1,169 @@
+//! What a connection's thread does: it reads, answers all that came, writes once.
+
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tracing::{debug, warn};
+
+use super::connection::{Conversation, Progress};
+use super::latency::TIMED_READ;
+use super::table::{Connection, Phase};
+use super::{End, Shared};
+use crate::clock;
+use crate::protocol::{HEADER_BYTES, MAX_BODY_BYTES};
+
+/// A connection's buffers at first, and how much is read at once unless a frame is larger: so that what one read asks for has answers of
+/// at most 128 KiB.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// As much as the largest frame needs.
+const LARGEST_BUFFER_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
+
+/// A connection in its thread, which takes it off the table however the thread ends.
+pub(super) struct Service {
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: u64,
+    pub(super) connection: Arc<Connection>,
+    /// None if it never began.
+    end: Option<End>,
+}
+
+impl Service {
+    pub(super) fn new(shared: Arc<Shared>, number: u64, connection: Arc<Connection>) -> Service {
+        Service { shared, number, connection, end: None }
+    }
+
+    pub(super) fn run(mut self) {
+        // Unless it is said otherwise below, which a panic keeps it from.
+        self.end = Some(End::Failed);
+        let end = self.serve();
+        let end = self.connection.cut_for().unwrap_or(end);
+        debug!(connection = self.number, reason = end.as_str(), "a verify connection ended");
+        self.end = Some(end);
+    }
+
+    /// Reads, answers and writes until the peer or the protocol ends the connection.
+    fn serve(&self) -> End {
+        let Service { shared, number, connection, .. } = self;
+        let stream = &connection.stream;
+        let mut conversation = Conversation::new(*number as usize);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut answers = Vec::with_capacity(BUFFER_BYTES);
+        let (mut filled, mut wanted) = (0, BUFFER_BYTES);
+        let mut pending_since = clock::uptime();
+        // Reads are counted from the connection's number on, so that short connections are not all timed at the same read. The first has the handshake.
+        for turn in *number.. {
+            match receive(stream, &mut buffer[filled..wanted], shared.limits.spin) {
+                Ok(0) | Err(Errno::CONNRESET) => return End::Closed,
+                Ok(read) => filled += read,
+                Err(_) => return End::Failed,
+            }
+            let begun = (turn % TIMED_READ == 0 && turn > *number).then(Instant::now);
+            let (now, uptime) = shared.clock.now_and_uptime();
+            connection.mark(uptime, Phase::Answering);
+            answers.clear();
+            let progress = conversation.advance(&buffer[..filled], &shared.door, now, &mut answers);
+            if progress.errors > 0 {
+                shared.protocol_errors.fetch_add(progress.errors as u64, Ordering::Relaxed);
+            }
+            if progress.known > 0 {
+                connection.peer.hit();
+            } else if progress.requests > 0 {
+                self.hold_back(&progress, uptime);
+            }
+            if !answers.is_empty()
+                && let Err(error) = send_all(stream, &answers)
+            {
+                return if matches!(error, Errno::PIPE | Errno::CONNRESET) { End::Closed } else { End::Failed };
+            }
+            if let Some(begun) = begun {
+                shared.latency.note(begun.elapsed());
+            }
+            if progress.closes {
+                let _ = stream.shutdown(Shutdown::Both);
+                return End::Protocol;
+            }
+            buffer.copy_within(progress.used..filled, 0);
+            filled -= progress.used;
+            if progress.needed > buffer.len() {
+                buffer.resize(LARGEST_BUFFER_BYTES, 0);
+            }
+            wanted = progress.needed.max(BUFFER_BYTES);
+            if filled == 0 && conversation.is_greeted() {
+                connection.mark(uptime, Phase::Idle);
+                pending_since = 0;
+            } else {
+                // The time of a frame runs from its first piece on, that of a handshake from the connection on.
+                if progress.used > 0 && conversation.is_greeted() || pending_since == 0 {
+                    pending_since = uptime;
+                }
+                connection.mark(pending_since, Phase::Pending);
+            }
+        }
+        End::Failed
+    }
+
+    /// Holds answers back of a peer of whose tokens no key has any, if they are many.
+    fn hold_back(&self, progress: &Progress, uptime: u64) {
+        let peer = &self.connection.peer;
+        let wait = peer.miss(progress.requests as u64, uptime);
+        if wait.is_zero() {
+            return;
+        }
+        if peer.is_new_to_log() {
+            warn!(
+                uid = peer.uid,
+                pid = peer.pid,
+                "verify socket: none of the tokens of this process belongs to a key: it is answered slowly"
+            );
+        }
+        self.shared.held_back.fetch_add(progress.requests as u64, Ordering::Relaxed);
+        thread::sleep(wait);
+        self.connection.mark(clock::uptime(), Phase::Answering);
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(end) = self.end {
+            self.shared.ended[end as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        let mut table = self.shared.table.lock();
+        table.remove(self.number, clock::uptime());
+        if table.is_empty() {
+            self.shared.all_closed.notify_all();
+        }
+    }
+}
+
+/// Receives what has arrived, or waits for it: awake for as long as `spin`, then asleep. (`recv` and `send` spare the kernel what `read` and `write`
+/// look after for files.)
+fn receive(stream: &UnixStream, buffer: &mut [u8], spin: Duration) -> Result<usize, Errno> {
+    let awake_until = (!spin.is_zero()).then(|| Instant::now() + spin);
+    loop {
+        let awake = awake_until.is_some_and(|until| Instant::now() < until);
+        match recv(stream, &mut *buffer, if awake { RecvFlags::DONTWAIT } else { RecvFlags::empty() }) {
+            Ok((received, _)) => return Ok(received),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if awake => std::hint::spin_loop(),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends all, for as long as the peer takes it; the reaper cuts who does not.
+pub(super) fn send_all(stream: &UnixStream, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match send(stream, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! All open connections and who is behind them: who stays, who is cut, and who makes room.
+
+use std::collections::HashMap;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::End;
+use super::peer::Peer;
+
+/// How long a connection must have been idle to make room for another, in milliseconds.
+const IDLE_MS: u64 = 100;
+/// Connections that were told to make room and have not ended yet: at most so many are open beyond the limit, for the moment that it takes.
+const LEAVING: usize = 64;
+/// How long a peer without connections is remembered, in milliseconds, so that it cannot make itself new by connecting anew; and how many of them.
+const REMEMBERED_MS: u64 = 60_000;
+const REMEMBERED: usize = 4_096;
+
+/// A connection, as others see it.
+pub(super) struct Connection {
+    pub(super) stream: UnixStream,
+    pub(super) peer: Arc<Peer>,
+    /// Since when (milliseconds of uptime) it is at what: see [`Phase`]. Only its own thread writes.
+    stamp: AtomicU64,
+    /// Why it was cut: the number of an [`End`] and one, or 0.
+    cut: AtomicU8,
+}
+
+/// What a connection is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing was asked that is not answered.
+    Idle,
+    /// It is in the middle of a frame, or has not shaken hands.
+    Pending,
+    /// It is being answered, or does not take its answers.
+    Answering,
+}
+
+/// What the reaper cuts, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) stuck_ms: u64,
+    pub(super) idle_ms: Option<u64>,
+}
+
+/// Open connections and their peers.
+#[derive(Default)]
+pub(super) struct Table {
+    open: HashMap<u64, Arc<Connection>>,
+    peers: HashMap<(u32, i32), Known>,
+    leaving: usize,
+}
+
+struct Known {
+    peer: Arc<Peer>,
+    connections: usize,
+    /// When its last connection ended.
+    left_at: u64,
+}
+
+impl Connection {
+    /// Notes what it is at, since when.
+    #[inline]
+    pub(super) fn mark(&self, since: u64, phase: Phase) {
+        self.stamp.store(since << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> (u64, Phase) {
+        let stamp = self.stamp.load(Ordering::Relaxed);
+        let phase = [Phase::Idle, Phase::Pending, Phase::Answering, Phase::Answering][(stamp & 3) as usize];
+        (stamp >> 2, phase)
+    }
+
+    /// Why it was cut, if it was.
+    pub(super) fn cut_for(&self) -> Option<End> {
+        End::ALL.get(usize::from(self.cut.load(Ordering::Relaxed)).wrapping_sub(1)).copied()
+    }
+
+    /// Cuts it for this reason, if it was not before. Its thread finds that out and ends.
+    fn cut(&self, end: End) -> bool {
+        if self.cut.compare_exchange(0, end as u8 + 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // Of one that owes nothing only the reading side: what has arrived this very moment is still answered.
+        let side = if matches!(end, End::Idle | End::Displaced | End::Stopping) { Shutdown::Read } else { Shutdown::Both };
+        let _ = self.stream.shutdown(side);
+        true
+    }
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Takes a connection in, where there are fewer than `limit`, or another makes room. Else it is given back.
+    pub(super) fn admit(
+        &mut self,
+        number: u64,
+        stream: UnixStream,
+        (uid, pid): (u32, i32),
+        uptime: u64,
+        limit: usize,
+    ) -> Result<Arc<Connection>, UnixStream> {
+        if self.open.len() - self.leaving >= limit {
+            let displaced = (self.leaving < LEAVING).then(|| self.who_makes_room((uid, pid), uptime)).flatten();
+            if !displaced.is_some_and(|connection| connection.cut(End::Displaced)) {
+                return Err(stream);
+            }
+            self.leaving += 1;
+        }
+        let known =
+            self.peers.entry((uid, pid)).or_insert_with(|| Known { peer: Arc::new(Peer::new(uid, pid)), connections: 0, left_at: 0 });
+        known.connections += 1;
+        let peer = Arc::clone(&known.peer);
+        let connection = Connection { stream, peer, stamp: AtomicU64::new(0), cut: AtomicU8::new(0) };
+        connection.mark(uptime, Phase::Pending);
+        let connection = Arc::new(connection);
+        self.open.insert(number, Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// A connection's thread has ended.
+    pub(super) fn remove(&mut self, number: u64, uptime: u64) {
+        let Some(connection) = self.open.remove(&number) else { return };
+        self.leaving -= usize::from(connection.cut_for() == Some(End::Displaced));
+        if let Some(known) = self.peers.get_mut(&(connection.peer.uid, connection.peer.pid)) {
+            known.connections -= 1;
+            known.left_at = uptime;
+        }
+    }
+
+    /// Cuts everyone for this reason.
+    pub(super) fn cut_all(&self, end: End) {
+        self.open.values().for_each(|connection| _ = connection.cut(end));
+    }
+
+    /// Lets nobody read or write any more, whatever was said before.
+    pub(super) fn shut_all(&self) {
+        self.open.values().for_each(|connection| drop(connection.stream.shutdown(Shutdown::Both)));
+    }
+
+    /// Cuts who is stuck or idle for too long, and forgets peers that are gone.
+    pub(super) fn reap(&mut self, uptime: u64, patience: Patience) {
+        for connection in self.open.values() {
+            let (since, phase) = connection.phase();
+            let lasted = uptime.saturating_sub(since);
+            let end = match phase {
+                Phase::Pending => (lasted >= patience.stuck_ms).then_some(End::Stuck),
+                Phase::Answering => (lasted >= patience.stuck_ms).then_some(End::Unread),
+                Phase::Idle => patience.idle_ms.is_some_and(|most| lasted >= most).then_some(End::Idle),
+            };
+            end.map(|end| connection.cut(end));
+        }
+        self.peers.retain(|_, known| known.connections > 0 || uptime.saturating_sub(known.left_at) < REMEMBERED_MS);
+        if self.peers.len() > REMEMBERED {
+            self.peers.retain(|_, known| known.connections > 0);
+        }
+    }
+
+    /// Of the user with the most connections the process with the most, the newcomer counted: the one of these that is in the middle of a frame for the
+    /// longest, else the one that is idle for the longest. One that was used a moment ago only where the newcomer's process has few.
+    fn who_makes_room(&self, newcomer: (u32, i32), uptime: u64) -> Option<&Connection> {
+        let mut of_process: HashMap<(u32, i32), usize> = self.peers.iter().map(|(who, known)| (*who, known.connections)).collect();
+        *of_process.entry(newcomer).or_default() += 1;
+        let mut of_user: HashMap<u32, usize> = HashMap::new();
+        of_process.iter().for_each(|((uid, _), connections)| *of_user.entry(*uid).or_default() += connections);
+        let (user, _) = of_user.iter().max_by_key(|(uid, connections)| (**connections, **uid == newcomer.0))?;
+        let of_this_user = of_process.iter().filter(|((uid, _), _)| uid == user);
+        let (heaviest, most) = of_this_user.max_by_key(|(who, connections)| (**connections, **who == newcomer))?;
+        let least_ms = if of_process[&newcomer] * 2 <= *most { 0 } else { IDLE_MS };
+        let theirs = self.open.values().filter(|connection| (connection.peer.uid, connection.peer.pid) == *heaviest);
+        let candidates = theirs.filter(|connection| connection.cut_for().is_none()).filter_map(|connection| {
+            let (since, phase) = connection.phase();
+            let least_ms = if phase == Phase::Pending { IDLE_MS } else { least_ms };
+            (phase != Phase::Answering && since + least_ms <= uptime).then_some((phase != Phase::Pending, since, connection))
+        });
+        candidates.min_by_key(|(is_idle, since, _)| (*is_idle, *since)).map(|(_, _, connection)| &**connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 4;
+
+    /// A full table: two connections of the process 1, of another user's process 2 one, and one of its process 3. All idle, since 10, 20, 30, 40.
+    fn full() -> Table {
+        let mut table = Table::default();
+        for (number, who) in [(1, (5, 1)), (2, (5, 1)), (3, (6, 2)), (4, (6, 3))] {
+            let connection = table.admit(number, stream(), who, 0, LIMIT).ok().unwrap();
+            connection.mark(number * 10, Phase::Idle);
+        }
+        table
+    }
+
+    fn stream() -> UnixStream {
+        UnixStream::pair().unwrap().0
+    }
+
+    fn cut(table: &Table) -> Vec<(u64, End)> {
+        let mut cut: Vec<_> = table.open.iter().filter_map(|(number, connection)| Some((*number, connection.cut_for()?))).collect();
+        cut.sort_by_key(|(number, _)| *number);
+        cut
+    }
+
+    #[test]
+    fn the_process_with_the_most_makes_room_with_what_it_needs_least() {
+        // Who comes counts: user 5 has most by then, or 6; of that user the process with most, or whoever comes.
+        for (newcomer, number) in [((5, 1), 1), ((6, 2), 3), ((6, 3), 4)] {
+            let mut table = full();
+            assert!(table.admit(9, stream(), newcomer, 1_000, LIMIT).is_ok());
+            assert_eq!(cut(&table), [(number, End::Displaced)], "{newcomer:?}");
+            assert_eq!(table.len(), LIMIT + 1);
+            table.remove(number, 1_000);
+            assert_eq!((table.len(), table.leaving), (LIMIT, 0));
+        }
+        // In the middle of a frame goes before idle, and who is being answered never.
+        let mut table = full();
+        table.open[&2].mark(500, Phase::Pending);
+        assert!(table.admit(9, stream(), (5, 1), 1_000, LIMIT).is_ok());
+        assert_eq!(cut(&table), [(2, End::Displaced)]);
+        let mut table = full();
+        table.open[&1].mark(0, Phase::Answering);
+        table.open[&2].mark(0, Phase::Answering);
+        assert!(table.admit(9, stream(), (5, 1), 1_000, LIMIT).is_err());
+        assert!(cut(&table).is_empty());
+    }
+
+    #[test]
+    fn who_was_used_a_moment_ago_makes_room_only_for_who_has_few() {
+        let mut table = Table::default();
+        for number in 0..4 {
+            table.admit(number, stream(), (5, 1), 0, LIMIT).ok().unwrap().mark(1_000 + number, Phase::Idle);
+        }
+        assert!(table.admit(9, stream(), (5, 1), 1_050, LIMIT).is_err());
+        assert!(table.admit(9, stream(), (5, 2), 1_050, LIMIT).is_ok());
+        assert_eq!(cut(&table), [(0, End::Displaced)]);
+    }
+
+    #[test]
+    fn the_reaper_cuts_who_is_stuck_and_only_where_it_is_told_who_is_idle() {
+        let mut table = full();
+        table.open[&2].mark(20, Phase::Pending);
+        table.open[&3].mark(30, Phase::Answering);
+        let patience = Patience { stuck_ms: 1_000, idle_ms: None };
+        table.reap(1_019, patience);
+        assert!(cut(&table).is_empty());
+        table.reap(1_030, patience);
+        assert_eq!(cut(&table), [(2, End::Stuck), (3, End::Unread)]);
+        table.reap(9_000, Patience { idle_ms: Some(8_970), ..patience });
+        assert_eq!(cut(&table), [(1, End::Idle), (2, End::Stuck), (3, End::Unread)]);
+    }
+
+    #[test]
+    fn a_peer_is_remembered_for_a_minute() {
+        let mut table = full();
+        let patience = Patience { stuck_ms: 1_000, idle_ms: None };
+        (1..=4).for_each(|number| table.remove(number, 5_000));
+        table.reap(5_000 + REMEMBERED_MS - 1, patience);
+        assert_eq!(table.peers.len(), 3);
+        table.reap(5_000 + REMEMBERED_MS, patience);
+        assert!(table.peers.is_empty());
+        for pid in 0..REMEMBERED as i32 + 1 {
+            table.admit(7, stream(), (5, pid), 0, LIMIT).ok().unwrap();
+            table.remove(7, 0);
+        }
+        table.reap(0, patience);
+        assert!(table.peers.is_empty(), "too many to remember");
+    }
+}
