@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::sockopt::socket_peercred;
 use tracing::{error, warn};
 
 use super::connection::refuse;
@@ -66,8 +65,7 @@ impl Shared {
     }
 
     fn open(self: &Arc<Self>, number: u64, stream: UnixStream) {
-        // Without a peer's name all such peers are one.
-        let peer = socket_peercred(&stream).map_or((u32::MAX, 0), |peer| (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get()));
+        let peer = credentials(&stream);
         let mut table = self.table.lock();
         let connection = match table.admit(number, stream, peer, clock::uptime(), self.limits.max_connections) {
             Ok(connection) => connection,
@@ -93,5 +91,27 @@ impl Shared {
         let mut frame = Vec::new();
         refuse(&mut frame, [0; 8], ErrorCode::Busy, reason.message());
         let _ = send_all(stream, &frame);
+    }
+}
+
+/// The peer's user and process, as the kernel tells them. A process in another PID namespace is 0, which rustix's type for this cannot hold. Where the
+/// kernel does not tell, all such peers are one.
+fn credentials(stream: &UnixStream) -> (u32, i32) {
+    let mut told = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most so many bytes there, and whatever it writes is sound for three numbers.
+    let failed =
+        unsafe { libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut told).cast(), &raw mut bytes) != 0 };
+    if failed { (u32::MAX, 0) } else { (told.uid, told.pid) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_who_connected() {
+        let (stream, _other) = UnixStream::pair().unwrap();
+        assert_eq!(credentials(&stream), (rustix::process::getuid().as_raw(), std::process::id() as i32));
     }
 }

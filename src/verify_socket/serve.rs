@@ -18,8 +18,9 @@ use super::{End, Shared};
 use crate::clock;
 use crate::protocol::{HEADER_BYTES, MAX_BODY_BYTES};
 
-/// A connection's buffers at first, and how much is read at once unless a frame is larger: so that what one read asks for has answers of
-/// at most 128 KiB.
+/// A connection's buffer at first. Most never need more.
+const FIRST_BUFFER_BYTES: usize = 4 * 1024;
+/// How much is read at once, unless a frame is larger: so that what one read asks for has answers of at most 128 KiB.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// As much as the largest frame needs.
 const LARGEST_BUFFER_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
@@ -52,9 +53,9 @@ impl Service {
         let Service { shared, number, connection, .. } = self;
         let stream = &connection.stream;
         let mut conversation = Conversation::new(*number as usize);
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let mut answers = Vec::with_capacity(BUFFER_BYTES);
-        let (mut filled, mut wanted) = (0, BUFFER_BYTES);
+        let mut buffer = vec![0; FIRST_BUFFER_BYTES];
+        let mut answers = Vec::new();
+        let (mut filled, mut wanted) = (0, FIRST_BUFFER_BYTES);
         let mut pending_since = clock::uptime();
         // Reads are counted from the connection's number on, so that short connections are not all timed at the same read. The first has the handshake.
         for turn in *number.. {
@@ -63,6 +64,7 @@ impl Service {
                 Ok(read) => filled += read,
                 Err(_) => return End::Failed,
             }
+            let is_full = filled == wanted;
             let begun = (turn % TIMED_READ == 0 && turn > *number).then(Instant::now);
             let (now, uptime) = shared.clock.now_and_uptime();
             connection.mark(uptime, Phase::Answering);
@@ -90,10 +92,11 @@ impl Service {
             }
             buffer.copy_within(progress.used..filled, 0);
             filled -= progress.used;
-            if progress.needed > buffer.len() {
-                buffer.resize(LARGEST_BUFFER_BYTES, 0);
+            if is_full || progress.needed > buffer.len() {
+                let bytes = if progress.needed > BUFFER_BYTES { LARGEST_BUFFER_BYTES } else { BUFFER_BYTES };
+                buffer.resize(bytes.max(buffer.len()), 0);
             }
-            wanted = progress.needed.max(BUFFER_BYTES);
+            wanted = progress.needed.max(BUFFER_BYTES).min(buffer.len());
             if filled == 0 && conversation.is_greeted() {
                 connection.mark(uptime, Phase::Idle);
                 pending_since = 0;

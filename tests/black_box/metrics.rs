@@ -109,7 +109,15 @@ fn every_metric_is_documented_and_every_rule_asks_for_metrics_that_there_are() {
         assert!(names.contains(name), "a rule asks for {name}, which is not exported");
     }
     // Each label that a rule asks for has a value that there is.
-    for asked in ["within=\"1d\"", "within=\"7d\"", "verdict=\"ok\"", "verdict=\"unknown\"", "verdict=\"malformed\""] {
+    for asked in [
+        "within=\"1d\"",
+        "within=\"7d\"",
+        "verdict=\"ok\"",
+        "verdict=\"unknown\"",
+        "verdict=\"malformed\"",
+        "reason=\"stuck\"",
+        "reason=\"displaced\"",
+    ] {
         assert!(samples.keys().any(|sample| sample.contains(asked)), "{asked}");
     }
 }
