@@ -175,17 +175,19 @@ fn frames_that_are_too_long_end_the_connection_at_once() {
 #[test]
 fn where_there_is_no_room_the_longest_idle_makes_room() {
     let (daemon, key) = daemon("max_connections = 20\n");
+    // Over streams of their own, with which they do not connect anew by themselves.
+    let connect = || Client::over(daemon.raw()).expect("a handshake");
     let mut clients: Vec<Client> = (0..20)
         .map(|_| {
             thread::sleep(Duration::from_millis(2));
-            daemon.client()
+            connect()
         })
         .collect();
     // Used last, the first is not the longest idle any more.
     assert_eq!(verdict(&mut clients[0], &key.token, "f", None), Verdict::Ok);
     thread::sleep(Duration::from_millis(150));
     for _ in 0..5 {
-        clients.push(daemon.client());
+        clients.push(connect());
     }
     let answers = clients.iter_mut().map(|client| {
         client
