@@ -34,11 +34,11 @@ pub(super) const JSON_LINES: &str = "application/jsonl";
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExportQuery {
-    /// With ids and every secret's digest, for a store with the same pepper. Needs full authority.
+    /// With ids, every secret's digest, and deleted keys, for a store with the same pepper. Needs full authority.
     digests: bool,
 }
 
-/// Every key that is not deleted, a JSON object a line, in the form that the import takes.
+/// Every key that is not deleted (with digests: every key), a JSON object a line, in the form that the import takes.
 #[utoipa::path(
     get, path = "/v1/export", operation_id = "export_keys", tag = "transfer", params(ExportQuery),
     responses((status = 200, description = "JSON lines. An export that breaks off ends without the last chunk of HTTP's chunked encoding", body = LineFields, content_type = "application/jsonl"), ReadProblems)
@@ -88,7 +88,8 @@ fn read_page(store: &Store, after: Option<KeyId>, digests: bool) -> Result<Page,
         let key = key?;
         count += 1;
         last = Some(key.id);
-        if key.deleted_at.is_none() {
+        // A tombstone without its secrets would come back as a key that lives.
+        if key.deleted_at.is_none() || digests {
             // Writing to memory does not fail, and a key has no value that JSON cannot say.
             let _ = serde_json::to_writer(&mut lines, &view::line(key, digests));
             lines.push(b'\n');

@@ -278,7 +278,7 @@ fn parse(batch: &Batch, query: ImportQuery) -> Result<(Vec<ImportedKey>, Vec<u64
 fn parse_line(line: &[u8], query: ImportQuery) -> Result<ImportedKey, Failure> {
     // Twice over a bad line: the second time by the slower way, which knows the name of the field.
     let line: KeyLine = serde_json::from_slice(line).or_else(|_| body::parse(line))?;
-    let KeyLine { id, settings, token, token_sha256, secrets } = line;
+    let KeyLine { id, settings, token, token_sha256, secrets, deleted_at } = line;
     let secrets = match (token, token_sha256, secrets) {
         (Some(token), None, None) => {
             let token = zeroize::Zeroizing::new(token);
@@ -297,7 +297,7 @@ fn parse_line(line: &[u8], query: ImportQuery) -> Result<ImportedKey, Failure> {
         }
         _ => return Err(Failure::invalid("token", "token: give one of token, token_sha256 and secrets")),
     };
-    Ok(ImportedKey { id, settings, secrets, allow_weak: query.allow_weak })
+    Ok(ImportedKey { id, settings, secrets, deleted_at, allow_weak: query.allow_weak })
 }
 
 fn secret(line: SecretLine) -> Result<Secret, Failure> {

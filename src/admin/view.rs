@@ -87,7 +87,8 @@ pub(super) fn function(function: Function, keys: Vec<KeyId>) -> FunctionView {
 /// A line of an export.
 pub(super) fn line(key: Key, digests: bool) -> KeyLine {
     let secrets = digests.then(|| key.secrets.iter().map(secret_line).collect());
-    KeyLine { id: digests.then_some(key.id), settings: key.settings, token: None, token_sha256: None, secrets }
+    let (id, deleted_at) = (digests.then_some(key.id), key.deleted_at);
+    KeyLine { id, settings: key.settings, token: None, token_sha256: None, secrets, deleted_at }
 }
 
 fn secret_line(secret: &Secret) -> SecretLine {

@@ -241,7 +241,7 @@ fn write_keys(population: &Population, file: &Path, stop: &AtomicBool, tell: &dy
         }
         let drawn = population.key(number);
         let sha256 = token_sha256(&drawn.token).iter().map(|byte| format!("{byte:02x}")).collect();
-        let line = KeyLine { id: None, settings: drawn.settings, token: None, token_sha256: Some(sha256), secrets: None };
+        let line = KeyLine { id: None, settings: drawn.settings, token: None, token_sha256: Some(sha256), secrets: None, deleted_at: None };
         serde_json::to_writer(&mut out, &line).map_err(|error| failed(error.into()))?;
         out.write_all(b"\n").map_err(&failed)?;
     }

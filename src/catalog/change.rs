@@ -231,6 +231,8 @@ pub struct ImportedKey {
     pub settings: Settings,
     /// Its secrets.
     pub secrets: ImportedSecrets,
+    /// When it was deleted: then it comes as a tombstone. Only with every secret of an export.
+    pub deleted_at: Option<Instant>,
     /// Accept a token that looks guessable.
     pub allow_weak: bool,
 }

@@ -47,7 +47,8 @@ impl Step<'_> {
         if has_own_id && (key.id == KeyId::NONE || self.key(key.id)?.is_some()) {
             return Err(ChangeError::IdTaken(key.id));
         }
-        if let Some(holder) = self.find_drafted(&name, &key.settings.account, &key.settings.name)? {
+        let lives = key.deleted_at.is_none();
+        if let Some(holder) = self.find_drafted(&name, &key.settings.account, &key.settings.name)?.filter(|_| lives) {
             let (account, name) = (key.settings.account.clone(), key.settings.name.clone());
             return Err(ChangeError::NameTaken { account, name, key: holder });
         }
@@ -59,7 +60,10 @@ impl Step<'_> {
         }
         let (at, subject) = (self.now(), Subject::Key(key.id));
         self.draft.entries.push(DraftEntry { at, action: Action::Import, subject, changes: Vec::new(), body });
-        self.draft.names.insert(name, Some(key.id));
+        // A tombstone takes no name.
+        if lives {
+            self.draft.names.insert(name, Some(key.id));
+        }
         self.draft.keys.insert(key.id, DraftKey { stored: None, now: key.clone(), record: Some(record) });
         Ok(Imported { key, token })
     }

@@ -131,12 +131,16 @@ impl Preparer<'_> {
     }
 
     fn prepare_key(&self, imported: ImportedKey, ids: &mut KeyIds, pepper: PepperId, bytes: &mut Vec<u8>) -> Result<ReadyKey, ChangeError> {
-        let ImportedKey { id: own_id, mut settings, secrets, allow_weak } = imported;
+        let ImportedKey { id: own_id, mut settings, secrets, deleted_at, allow_weak } = imported;
+        if deleted_at.is_some() && !matches!(secrets, ImportedSecrets::Secrets(_)) {
+            let reason = "is for keys that come with their secrets, from an export with digests".to_owned();
+            return Err(ChangeError::Field { field: "deleted_at", reason });
+        }
         settings.normalize()?;
         let Origin { secrets, previous_digest, token } = self.secrets(secrets, allow_weak, pepper)?;
         let id = own_id.unwrap_or_else(|| ids.draw());
         let created_at = secrets[0].created_at;
-        let key = Key { id, settings, secrets, created_at, deleted_at: None, revision: 1 };
+        let key = Key { id, settings, secrets, created_at, deleted_at, revision: 1 };
         let begin = bytes.len();
         encode_key(bytes, &key);
         let middle = bytes.len();

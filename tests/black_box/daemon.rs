@@ -93,10 +93,9 @@ impl Daemon {
         Daemon::launch(home, None, Some(config))
     }
 
-    /// The same, with an environment that is made for the folder.
+    /// In this folder, with an environment that is made for it.
     #[allow(dead_code, reason = "tests/crash uses it")]
-    pub(crate) fn start_under(template: &str, environment: impl FnOnce(&Path) -> Environment) -> Daemon {
-        let home = tempfile::tempdir().expect("a temporary folder");
+    pub(crate) fn start_under(home: TempDir, template: &str, environment: impl FnOnce(&Path) -> Environment) -> Daemon {
         let config = home.path().join("doorward.toml");
         fs::write(&config, template.replace("{home}", &home.path().display().to_string())).expect("the configuration");
         let environment = environment(home.path());

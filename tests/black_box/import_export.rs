@@ -111,3 +111,36 @@ fn an_export_with_digests_carries_ids_and_secrets_to_a_store_with_the_same_peppe
     assert!(duplicate.code >= 64, "its digests are still taken by the tombstone: {duplicate:?}");
     assert_eq!(daemon.verdict(&second.token, "leads.list", None), "deleted");
 }
+
+/// All keys of one store, in another with the same pepper: each token gets the same answer, those of deleted and revoked keys too.
+#[test]
+fn an_export_with_digests_carries_tombstones() {
+    let daemon = Daemon::start();
+    let [kept, revoked, deleted, renewed] = ["kept", "revoked", "deleted", "renewed"].map(|name| {
+        let key = format!("acme/{name}");
+        daemon.create(&key, &["--grant", "leads.*"])
+    });
+    daemon.json(&["revoke", "acme/revoked"]);
+    daemon.json(&["delete", "acme/deleted"]);
+    daemon.json(&["delete", "acme/renewed"]);
+    let again = daemon.create("acme/renewed", &["--grant", "leads.*"]);
+    let export = daemon.run(&["export", "--jsonl", "--digests"]).stdout;
+    assert_eq!((export.lines().count(), daemon.run(&["export", "--jsonl"]).stdout.lines().count()), (5, 3));
+
+    let pepper = daemon.home().join("data/pepper");
+    let other = Daemon::start_prepared(|home| {
+        fs::create_dir(home.join("data")).expect("a directory");
+        fs::copy(&pepper, home.join("data/pepper")).expect("the pepper");
+    });
+    other.json(&["functions", "add", "leads.list"]);
+    let ran = other.run_with_input(&["import", "-", "--jsonl", "--json"], &export);
+    assert_eq!((ran.code, &ran.json()["imported"]), (0, &5.into()), "{ran:?}");
+    assert_eq!(other.run(&["export", "--jsonl", "--digests"]).stdout, export, "a round trip");
+    let verdicts = [&kept, &revoked, &deleted, &renewed, &again].map(|made| other.verdict(&made.token, "leads.list", None));
+    assert_eq!(verdicts, ["ok", "revoked", "deleted", "deleted", "ok"]);
+    assert_eq!(other.json(&["check"])["clean"], true);
+    other.json(&["undelete", "acme/deleted"]);
+    assert_eq!(other.verdict(&deleted.token, "leads.list", None), "ok");
+    let line = json!({"name": "x", "account": "a", "token": FOREIGN, "deleted_at": "2026-01-01T00:00:00Z"}).to_string();
+    other.run_with_input(&["import", "-", "--jsonl"], &line).refused(65, &["deleted_at"]);
+}

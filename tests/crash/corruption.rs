@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use doorward::catalog::change::{Change, Patch, Reply, Request, Target};
@@ -20,7 +20,7 @@ use doorward::key::history::Actor;
 use doorward::key::{Function, Instant, Key, KeyRef, Settings, Span};
 use doorward::store::{Head, Recorded, Store, StoreOptions};
 
-use crate::{Dice, number, seed};
+use crate::{Dice, folder, number, seed};
 
 const NOW: Instant = Instant(1_800_000_000_000);
 
@@ -91,7 +91,7 @@ fn a_damaged_store_is_exact_or_refused() {
 
 /// Opens the store with one file damaged as a daemon would. An error is a wrong answer.
 fn attempt(files: &BTreeMap<String, Vec<u8>>, damaged: &str, bytes: Option<&[u8]>, state: &State) -> Result<Outcome, String> {
-    let folder = scratch();
+    let folder = folder();
     for (name, whole) in files {
         let bytes = if name == damaged { bytes } else { Some(&whole[..]) };
         if let Some(bytes) = bytes {
@@ -206,12 +206,6 @@ fn peppers() -> Peppers {
 fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry"));
     entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file"))).collect()
-}
-
-/// In memory where there is room: a flip should not wait for a disk.
-fn scratch() -> tempfile::TempDir {
-    let memory = PathBuf::from("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a folder")
 }
 
 /// Files by what they are.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::admin::Admin;
 use crate::daemon::{Daemon, Made};
 use crate::disk::{self, Control};
-use crate::number;
+use crate::{folder, number};
 
 const CONFIG: &str = "data_dir = \"{home}/disk/data\"\nrun_dir = \"{home}/run\"\nflush_interval = \"1m\"\n";
 const EIO: i32 = 5;
@@ -38,7 +38,7 @@ fn start() -> Option<Daemon> {
         println!("skipped: there is no C compiler (cc, clang, gcc) for the disk that fails");
         return None;
     }
-    Some(Daemon::start_under(CONFIG, |home| {
+    Some(Daemon::start_under(folder(), CONFIG, |home| {
         disk::prepare(home);
         disk::environment(home, false)
     }))

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, run_in};
 use crate::worker::Worker;
-use crate::{Dice, number, seed};
+use crate::{Dice, folder, number, seed};
 
 const WORKERS: u64 = 5;
+const CONFIG: &str = "data_dir = \"{home}/data\"\nrun_dir = \"{home}/run\"\n";
 /// After so many kills a new store is begun, so that a long run does not measure the growth of one.
 const KILLS_OF_A_STORE: u64 = 100;
 
@@ -38,7 +39,8 @@ fn what_was_acknowledged_outlives_the_daemon() {
 }
 
 fn run(kills: u64, dice: &mut Dice) -> Vec<Worker> {
-    let mut daemon = Daemon::start();
+    let mut daemon = Daemon::start_under(folder(), CONFIG, |_| Vec::new());
+    daemon.json(&["functions", "add", "leads.list"]);
     let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(number, Dice(dice.bits()))).collect();
     let run_dir = daemon.run_dir();
     let data = daemon.home().join("data").display().to_string();

@@ -25,6 +25,14 @@ fn seed(variable: &str) -> u64 {
     seed
 }
 
+/// A folder of its own: in memory, so that others who wait for the disk do not slow the tests down, unless `DOORWARD_ON_DISK` says otherwise. None of what is tested
+/// depends on it: SIGKILL leaves what the kernel has, and what a disk loses or refuses is made by `disk.c`.
+fn folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let made = if memory.is_dir() && number("DOORWARD_ON_DISK", 0) == 0 { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a folder")
+}
+
 /// SplitMix64 (Steele, Lea and Flood 2014): the same numbers again for the same seed.
 #[derive(Debug, Clone)]
 struct Dice(u64);

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::daemon::Daemon;
 use crate::disk::{self, Disk, Event};
 use crate::worker::Worker;
-use crate::{Dice, number, seed};
+use crate::{Dice, folder, number, seed};
 
 const WORKERS: u64 = 4;
 const CONFIG: &str = "data_dir = \"{home}/disk/data\"\nrun_dir = \"{home}/run\"\nflush_interval = \"100ms\"\n";
@@ -52,7 +52,7 @@ fn what_was_acknowledged_outlives_a_power_failure() {
 
 /// A daemon under load from its first start on, with a restart in between; and what happened on its disk.
 fn record(dice: &mut Dice) -> Vec<Event> {
-    let mut daemon = Daemon::start_under(CONFIG, |home| {
+    let mut daemon = Daemon::start_under(folder(), CONFIG, |home| {
         disk::prepare(home);
         disk::environment(home, true)
     });
@@ -92,7 +92,7 @@ fn replay(events: &[Event], failures: u64, dice: &mut Dice) -> (u64, u64) {
             }
         }
         at = moment;
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         disk.lose_power(folder.path(), dice);
         lost += u64::from(look(folder.path(), &shown, moment));
         held += shown.len() as u64;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use doorward::client::{Client, Request};
 use doorward::key::Verdict;
@@ -89,6 +90,8 @@ impl Worker {
     fn try_work(&mut self, run_dir: &Path) -> Result<(), Broke> {
         let mut admin = Admin::connect(run_dir)?;
         let mut door = Client::connect(&run_dir.join("verify.sock")).map_err(|_| Broke)?;
+        // A daemon that was killed comes back only when this is over.
+        door.set_patience(Duration::ZERO);
         loop {
             let open = self.draw();
             self.open = Some(open.clone());

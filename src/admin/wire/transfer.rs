@@ -25,6 +25,9 @@ pub struct KeyLine {
     /// Every secret, in an export with digests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<SecretLine>>,
+    /// When it was deleted, in an export with digests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Instant>,
 }
 
 /// A secret in an export with digests.
@@ -104,12 +107,23 @@ beside_settings! {
         /// Every secret, in an export with digests.
         #[serde(default)]
         secrets: Option<Vec<SecretLine>>,
+        /// When it was deleted, in an export with digests.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        deleted_at: Option<Instant>,
     }
 }
 
 impl From<LineFields> for KeyLine {
     fn from(mut fields: LineFields) -> KeyLine {
         let settings = fields.take_settings();
-        KeyLine { id: fields.id, settings, token: fields.token, token_sha256: fields.token_sha256, secrets: fields.secrets }
+        KeyLine {
+            id: fields.id,
+            settings,
+            token: fields.token,
+            token_sha256: fields.token_sha256,
+            secrets: fields.secrets,
+            deleted_at: fields.deleted_at,
+        }
     }
 }

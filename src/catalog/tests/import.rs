@@ -6,7 +6,7 @@ use crate::key::{Secret, Token};
 const GOOD: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
 
 fn key(name: &str, secrets: ImportedSecrets) -> ImportedKey {
-    ImportedKey { id: None, settings: Settings::new("acme", name), secrets, allow_weak: false }
+    ImportedKey { id: None, settings: Settings::new("acme", name), secrets, deleted_at: None, allow_weak: false }
 }
 
 fn token(text: &[u8]) -> ImportedSecrets {
@@ -74,6 +74,7 @@ fn an_export_with_digests_comes_back_as_it_was() {
         id: Some(second.id),
         settings: second.settings.clone(),
         secrets: ImportedSecrets::Secrets(second.secrets.clone()),
+        deleted_at: None,
         allow_weak: false,
     };
     let made = import(&other, vec![exported()]).unwrap().remove(0);

@@ -38,7 +38,7 @@ pub(crate) struct Export {
     /// The only format there is; said aloud for scripts
     #[arg(long)]
     pub(crate) jsonl: bool,
-    /// Also ids and the digests of all secrets, for a store with the same pepper
+    /// Also ids, the digests of all secrets, and deleted keys, for a store with the same pepper
     #[arg(long)]
     pub(crate) digests: bool,
 }
