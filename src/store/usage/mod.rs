@@ -5,6 +5,8 @@
 
 mod block;
 mod cover;
+#[cfg(test)]
+mod measure;
 mod read;
 mod roll;
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn counts(store: &Store, key: Option<u8>, (since, until): (i64, i64), step: Step
     rows
 }
 
-fn roll(store: &Store, now: i64) {
+pub(super) fn roll(store: &Store, now: i64) {
     while store.roll_usage(Instant(now)).unwrap() {}
 }
 
