@@ -55,7 +55,7 @@ accept-counts: tools ## Write what the gate counts now into gate/counts.toml; th
 
 # Three clients ask in batches of all sizes while the daemon is killed at a random moment (2 to 252 ms after they began), again and again; every third
 # time it is killed once more while it takes over what was left. At the end the sum of each key is at least what its clients were answered and at most
-# that and what was in flight at the kills. With a mark that is not written with its rows (`usage_written`) it fails within a few kills.
+# that and what was in flight at the kills. Planted once: with the mark of what is written (`usage_written`) a millisecond behind its rows, it failed within 100 kills.
 crash-usage: tools ## Count, kill, compare: DOORWARD_KILLS (default 2000) SIGKILLs under load against what the clients were answered.
 	DOORWARD_KILLS=$(or $(DOORWARD_KILLS),2000) cargo test --release --locked --test black_box usage_after_sigkill -- --nocapture
 
