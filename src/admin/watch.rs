@@ -43,6 +43,8 @@ struct Gathered {
     denials: BTreeMap<Verdict, Vec<u64>>,
     /// By version, in the time in question: answered with `ok`, refused as old, and the last hour.
     secrets: BTreeMap<u16, (u64, u64, u32)>,
+    /// By version, the last use that is known to the moment.
+    last: BTreeMap<u16, Instant>,
 }
 
 impl Gathered {
@@ -71,6 +73,7 @@ impl Gathered {
     }
 
     fn uses(&mut self, uses: KeyUses) {
+        self.last = uses.last.iter().map(|last| (last.version, last.at)).collect();
         let usage = &mut self.usage;
         usage.networks_whole = uses.networks.len() < RECENT_NETWORKS;
         usage.networks =
@@ -87,7 +90,9 @@ impl Gathered {
         self.usage.ok.resize(frame.covered.len(), 0);
         self.usage.denials = self.denials.into_iter().collect();
         let old = self.secrets.into_iter().filter(|(_, (ok, refused, _))| ok + refused > 0);
-        self.usage.old_secrets = old.map(|(version, (ok, refused, last))| OldSecret { version, ok, refused, last }).collect();
+        let last_used = |version: u16, hour| self.last.get(&version).copied().unwrap_or(begins(hour));
+        let old = old.map(|(version, (ok, refused, last))| OldSecret { version, ok, refused, last, used_at: last_used(version, last) });
+        self.usage.old_secrets = old.collect();
         self.usage
     }
 }

@@ -69,7 +69,7 @@ pub struct Evidence {
     pub countries: BTreeMap<Option<Country>, u64>,
     /// Networks that the key was used from, whatever the verdict, with the last use.
     pub networks: Vec<(Network, Instant)>,
-    /// Whether these are all of them.
+    /// Whether fewer are remembered than there is room for. (Of requests that one flush brings, only the last of each kind leaves its network.)
     pub networks_whole: bool,
     /// The last use of each secret, by version.
     pub last_uses: BTreeMap<u16, Instant>,
@@ -189,6 +189,11 @@ impl Advice {
         let mut command = words(&["doorward", "edit", &key.argument()]);
         command.extend(edit.flags());
         Advice { kind, evidence, since, edit: Some(edit), command }
+    }
+
+    /// An edit that rests on what is remembered of some requests only: a person has to know of the others.
+    fn suggestion(kind: Kind, key: &Key, since: Instant, evidence: String, edit: Edit) -> Advice {
+        Advice { edit: None, ..Advice::edit(kind, key, since, evidence, edit) }
     }
 
     /// Advice that a person has to decide on.

@@ -42,17 +42,17 @@ fn networks(key: &Key, evidence: &Evidence, surroundings: &Surroundings, found: 
         if seen.is_empty() {
             unused.push(*network);
         } else if is_wide(network) && seen.len() <= PARTS && seen.iter().all(|seen| within(seen, network)) {
-            let text = format!("{network}: in {age} used from {} only", joined(&seen));
+            let text = format!("{network}: the networks remembered of the last {age} are {} only", joined(&seen));
             let edit = Edit { add_networks: seen, remove_networks: vec![*network], ..Edit::default() };
-            found.push(Advice::edit(Kind::WideNetwork, key, since, text, edit));
+            found.push(Advice::suggestion(Kind::WideNetwork, key, since, text, edit));
         }
     }
     // Without any network left the key could be used from everywhere.
     if unused.is_empty() || unused.len() == key.settings.networks.len() {
         return;
     }
-    let text = format!("{}: never used from there in {age}", joined(&unused));
-    found.push(Advice::edit(Kind::UnusedNetwork, key, since, text, Edit { remove_networks: unused, ..Edit::default() }));
+    let text = format!("{}: none of the networks remembered of the last {age} is there", joined(&unused));
+    found.push(Advice::suggestion(Kind::UnusedNetwork, key, since, text, Edit { remove_networks: unused, ..Edit::default() }));
 }
 
 fn any_network(key: &Key, evidence: &Evidence, surroundings: &Surroundings, found: &mut Vec<Advice>) {
@@ -62,8 +62,8 @@ fn any_network(key: &Key, evidence: &Evidence, surroundings: &Surroundings, foun
     let mut seen: Vec<Network> = evidence.networks.iter().map(|(seen, _)| *seen).collect();
     seen.sort();
     let (age, what) = (long(surroundings.now.since(evidence.since)), joined(&seen));
-    let text = format!("may be used from any address; in {age} it was used from {what} only");
-    found.push(Advice::edit(Kind::AnyNetwork, key, evidence.since, text, Edit { add_networks: seen, ..Edit::default() }));
+    let text = format!("may be used from any address; the networks remembered of the last {age} are {what} only");
+    found.push(Advice::suggestion(Kind::AnyNetwork, key, evidence.since, text, Edit { add_networks: seen, ..Edit::default() }));
 }
 
 fn any_country(key: &Key, evidence: &Evidence, surroundings: &Surroundings, found: &mut Vec<Advice>) {

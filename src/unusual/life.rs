@@ -59,7 +59,9 @@ fn old_secret(key: &Key, old: &OldSecret, frame: &Frame, found: &mut Vec<Finding
     let last = format!("last in the hour from {}", clock(at));
     let good = secret.is_good(frame.now);
     let (severity, evidence, command) = if good {
-        if old.ok == 0 || old.version >= newest {
+        // What came before it was replaced is nothing unusual.
+        let replaced_at = key.secrets.iter().filter(|other| other.version > old.version).map(|other| other.created_at).min();
+        if old.ok == 0 || replaced_at.is_none_or(|at| old.used_at < at) {
             return;
         }
         let (left, until) = match secret.retires_at {
@@ -67,7 +69,7 @@ fn old_secret(key: &Key, old: &OldSecret, frame: &Frame, found: &mut Vec<Finding
             None => (i64::MAX, "it does not retire".to_owned()),
         };
         let severity = if left < RETIRES_SOON_MS { Severity::Warning } else { Severity::Info };
-        let text = format!("secret {} is replaced by {newest} and was used {}, {last}; {until}", old.version, times(old.ok));
+        let text = format!("secret {} is replaced by {newest} and was used since, {last}; {until}", old.version);
         (severity, text, command("rotate", key, &["--finish"]))
     } else {
         if old.refused == 0 {

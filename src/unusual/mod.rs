@@ -118,6 +118,8 @@ pub struct OldSecret {
     pub refused: u64,
     /// The hour of the last of them.
     pub last: u32,
+    /// The last use of this secret, whatever its verdict; where it is not known, the beginning of that hour.
+    pub used_at: Instant,
 }
 
 /// How grave it is.

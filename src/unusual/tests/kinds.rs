@@ -172,11 +172,12 @@ fn old_secrets_in_use() {
     let (mut usage, frame) = steady(100);
     let mut key: Key = key();
     let newest = key.secrets[0].clone();
-    key.secrets.push(crate::key::Secret { version: 2, ..newest });
+    let replaced_at = begins(frame.since);
+    key.secrets.push(crate::key::Secret { version: 2, created_at: replaced_at, ..newest });
     let day = 86_400_000;
     let mut told = |retires_at: i64, ok: u64, refused: u64| {
         key.secrets[0].retires_at = Some(Instant(frame.now.0 + retires_at));
-        usage.old_secrets = vec![OldSecret { version: 1, ok, refused, last: frame.since + 2 }];
+        usage.old_secrets = vec![OldSecret { version: 1, ok, refused, last: frame.since + 2, used_at: begins(frame.since + 2) }];
         judge(Some(&key), &usage, &frame, &Limits::default()).findings
     };
     let retired = only(told(-day, 5, 7));
@@ -184,9 +185,12 @@ fn old_secrets_in_use() {
     assert_eq!((retired.severity, line(&retired).as_str()), (Severity::Warning, "doorward usage acme/web --by secret,verdict,hour"));
     assert_eq!(told(-day, 5, 0), []);
     let overlap = only(told(5 * day, 1, 0));
-    assert!(overlap.evidence.starts_with("secret 1 is replaced by 2 and was used once, last"), "{}", overlap.evidence);
+    assert!(overlap.evidence.starts_with("secret 1 is replaced by 2 and was used since, last"), "{}", overlap.evidence);
     assert_eq!((overlap.severity, line(&overlap).as_str()), (Severity::Info, "doorward rotate acme/web --finish"));
     assert_eq!(only(told(day, 1, 0)).severity, Severity::Warning, "it ends tomorrow");
+    let used_at = Instant(replaced_at.0 - 1);
+    usage.old_secrets = vec![OldSecret { version: 1, ok: 5, refused: 0, last: frame.since, used_at }];
+    assert_eq!(judge(Some(&key), &usage, &frame, &Limits::default()).findings, [], "it was not used since it was replaced");
 }
 
 #[test]
