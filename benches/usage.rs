@@ -139,6 +139,7 @@ fn batch(frozen: &Frozen, rows: usize) -> UsageBatch {
         count: row.count,
         last_at: row.last_at,
         last_address: row.last_address,
+        missed_networks: row.missed_networks,
     });
     UsageBatch { rows: counted.collect(), ..UsageBatch::default() }
 }

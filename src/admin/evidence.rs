@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::advise::{Called, Evidence};
 use crate::key::{Function, FunctionId, Instant, Key, KeyId, Span, Verdict};
-use crate::store::{CountRow, CountryRow, KeyUses, RECENT_NETWORKS, Step, Store, StoreError};
+use crate::store::{CountRow, CountryRow, KeyUses, Step, Store, StoreError};
 
 /// Entries of a key's history that are searched for the latest change of a list.
 const ENTRIES: usize = 100;
@@ -58,7 +58,13 @@ pub(super) fn of_each(
         let mut found: HashMap<KeyId, (Key, Evidence)> = HashMap::with_capacity(ids.len());
         for &id in &ids {
             if let Some(key) = store.key(id)?.filter(|key| key.deleted_at.is_none()) {
-                let uses = uses.remove(&id).unwrap_or(KeyUses { key: id, last: Vec::new(), networks: Vec::new(), spreads: Vec::new() });
+                let uses = uses.remove(&id).unwrap_or(KeyUses {
+                    key: id,
+                    last: Vec::new(),
+                    networks: Vec::new(),
+                    forgotten: None,
+                    spreads: Vec::new(),
+                });
                 let evidence = blank(store, &key, uses, since)?;
                 found.insert(id, (key, evidence));
             }
@@ -87,15 +93,15 @@ fn span(now: Instant) -> (Instant, Instant) {
 /// What is known of a key without its counts.
 fn blank(store: &Store, key: &Key, uses: KeyUses, since: Instant) -> Result<Evidence, StoreError> {
     let (networks, last_uses) = (uses.networks, uses.last);
+    let looked_at = key.created_at.max(since);
     let [grants_since, networks_since, countries_since] = lists_since(store, key)?;
     Ok(Evidence {
-        since: key.created_at.max(since),
+        since: looked_at,
         functions: BTreeMap::new(),
         unnamed: 0,
         verifies: 0,
         countries: BTreeMap::new(),
-        // Where there is room for another, none was ever forgotten.
-        networks_whole: networks.len() < RECENT_NETWORKS,
+        networks_whole: uses.forgotten.is_none_or(|at| at < looked_at.max(networks_since)),
         networks: networks.into_iter().map(|used| (used.network, used.at)).collect(),
         last_uses: last_uses.into_iter().map(|last| (last.version, last.at)).collect(),
         refused: BTreeMap::new(),

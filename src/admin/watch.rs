@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::key::{Instant, Key, KeyId, Verdict};
-use crate::store::{CountRow, CountryRow, KeyUses, RECENT_NETWORKS, Step, Store, StoreError};
+use crate::store::{CountRow, CountryRow, KeyUses, Step, Store, StoreError};
 use crate::unusual::{Frame, Guesser, Limits, OldSecret, Seen, Usage, hour};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -75,7 +75,7 @@ impl Gathered {
     fn uses(&mut self, uses: KeyUses) {
         self.last = uses.last.iter().map(|last| (last.version, last.at)).collect();
         let usage = &mut self.usage;
-        usage.networks_whole = uses.networks.len() < RECENT_NETWORKS;
+        usage.networks_forgotten = uses.forgotten;
         usage.networks =
             uses.networks.iter().map(|used| Seen { network: used.network, first_at: used.first_at, last_at: used.at }).collect();
         usage.spreads = uses.spreads.iter().map(|&(day, networks)| (day.into(), networks.into())).collect();

@@ -69,7 +69,7 @@ pub struct Evidence {
     pub countries: BTreeMap<Option<Country>, u64>,
     /// Networks that the key was used from, whatever the verdict, with the last use.
     pub networks: Vec<(Network, Instant)>,
-    /// Whether fewer are remembered than there is room for. (Of requests that one flush brings, only the last of each kind leaves its network.)
+    /// Whether all are remembered from which it was used since then and since its networks were changed.
     pub networks_whole: bool,
     /// The last use of each secret, by version.
     pub last_uses: BTreeMap<u16, Instant>,

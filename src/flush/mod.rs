@@ -335,8 +335,8 @@ fn next(now: Instant, interval_ms: i64) -> Duration {
 /// What the store is told of rows.
 fn batch(rows: impl Iterator<Item = Row>) -> UsageBatch {
     let counted = rows.map(|row| {
-        let Row { key, minute, version, function, verdict, country, count, last_at, last_address } = row;
-        Counted { key, minute, version, function, verdict, country, count, last_at, last_address }
+        let Row { key, minute, version, function, verdict, country, count, last_at, last_address, missed_networks } = row;
+        Counted { key, minute, version, function, verdict, country, count, last_at, last_address, missed_networks }
     });
     UsageBatch { rows: counted.collect(), ..UsageBatch::default() }
 }

@@ -22,6 +22,8 @@ pub const GRANTS: usize = 500;
 pub const NETWORKS: usize = 1_000;
 /// Countries on one key: every code that ISO 3166-1 could ever assign fits.
 pub const COUNTRIES: usize = 676;
+/// Networks (/24, /48) from which one key is remembered to have been used: those used last.
+pub const NETWORKS_REMEMBERED: usize = 64;
 /// Secrets that one key may ever have had: weekly rotation for 19 years. A key past it is copied.
 pub const SECRETS: usize = 1_000;
 /// Bytes in a function's name.

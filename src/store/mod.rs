@@ -37,8 +37,8 @@ pub use keys::Keys;
 pub use meta::{Head, PepperMarks, Remembered};
 pub use options::StoreOptions;
 pub use usage::{
-    CountRow, CountRows, Counted, CountryRow, CountryRows, Keep, Kept, KeyUses, LastUse, MINUTES_IN_A_ROW, NetworkUse, RECENT_NETWORKS,
-    Step, UsageBatch, UsageMark,
+    CountRow, CountRows, Counted, CountryRow, CountryRows, Keep, Kept, KeyUses, LastUse, MINUTES_IN_A_ROW, NetworkUse, Step, UsageBatch,
+    UsageMark,
 };
 
 use directory::Holds;

@@ -88,8 +88,8 @@ pub struct Usage {
     pub countries: Vec<(u32, Option<Country>, u64)>,
     /// The networks that are remembered.
     pub networks: Vec<Seen>,
-    /// Whether there was room to remember them all.
-    pub networks_whole: bool,
+    /// All that were used later than this are among them. None where all are that ever were.
+    pub networks_forgotten: Option<Instant>,
     /// The most networks within ten minutes, by day (since 1970-01-01).
     pub spreads: Vec<(u32, u32)>,
     /// When the key was used last before the frame's `from`, as far as is known.
@@ -224,9 +224,14 @@ pub struct Finding {
 pub struct Judgement {
     /// In the order of their kinds.
     pub findings: Vec<Finding>,
-    /// Days of use before the time in question, if they are too few to compare with: then no rate, no denials and no place was judged.
+    /// Days from the first use to the time in question, if they are too few to compare with: then no rate, no denials and no place was judged.
     pub too_young: Option<u32>,
+    /// Days before the time in question on which there was any use, if they are too few to tell a habit by: then no place was judged.
+    pub too_seldom: Option<u32>,
 }
+
+/// Days of use below which no habit can be told.
+pub const MIN_DAYS_OF_USE: u32 = 3;
 
 /// What is unusual in the usage of a key; `None` for tokens that no key has, of which only rates are judged.
 pub fn judge(key: Option<&Key>, usage: &Usage, frame: &Frame, limits: &Limits) -> Judgement {
@@ -238,14 +243,20 @@ pub fn judge(key: Option<&Key>, usage: &Usage, frame: &Frame, limits: &Limits) -
     let days = begin.map_or(0, |begin| frame.since.saturating_sub(begin) / DAY);
     let is_used = begin.is_some();
     let too_young = (is_used && days < limits.min_days).then_some(days);
+    let mut too_seldom = None;
     if let Some(begin) = begin.filter(|_| too_young.is_none()) {
         rate::look(key, usage, frame, begin, limits, &mut findings);
         if let Some(key) = key {
-            places::look(key, usage, frame, begin, limits, &mut findings);
+            let days = frame.days_of_use(usage);
+            if days < MIN_DAYS_OF_USE {
+                too_seldom = Some(days);
+            } else {
+                places::look(key, usage, frame, begin, limits, &mut findings);
+            }
         }
     }
     findings.sort_by_key(|finding| finding.kind);
-    Judgement { findings, too_young }
+    Judgement { findings, too_young, too_seldom }
 }
 
 impl Frame {
@@ -262,6 +273,16 @@ impl Frame {
     /// Whether was counted in all of an hour, but for a few minutes.
     fn is_whole(&self, hour: u32) -> bool {
         self.covered.get(self.place(hour)).is_some_and(|minutes| *minutes >= WHOLE_MINUTES)
+    }
+
+    /// Days of UTC before the time in question on which there was any use.
+    fn days_of_use(&self, usage: &Usage) -> u32 {
+        let before = self.place(self.since);
+        let series = || usage.denials.iter().map(|(_, series)| series).chain([&usage.ok]);
+        let is_used = |place: usize| series().any(|series| series.get(place).is_some_and(|count| *count > 0));
+        let mut days: Vec<u32> = (0..before).filter(|place| is_used(*place)).map(|place| (self.from + place as u32) / DAY).collect();
+        days.dedup();
+        days.len() as u32
     }
 
     /// The first hour with a use. A series that begins with it is not full of zeros from before the key was there.

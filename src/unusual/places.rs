@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{DAY, DAY_MS, Finding, Frame, Kind, Limits, Seen, Severity, Usage, begins, clock, command, counted, hour};
-use crate::key::{Country, Key};
+use super::{DAY, DAY_MS, Finding, Frame, Kind, Limits, MIN_DAYS_OF_USE, Seen, Severity, Usage, begins, clock, command, counted, hour};
+use crate::key::{Country, Instant, Key};
 
-/// Something new is unusual if as much of it, or more, would come by habit with a lower probability than this.
+/// Something new is unusual if as much of it, or more, would come by habit with a lower probability than this …
 const CHANCE: f64 = 0.05;
+/// … and than this where new ones came twice or more, since they come in clusters.
+const CHANCE_BY_HABIT: f64 = 0.001;
 /// Something new that is used so many times as much as what was new before is unusual even so, from so many requests on.
 const MUCH: (u64, u64) = (10, 100);
-/// Days of use below which no habit can be told.
-const DAYS_OF_USE: usize = 3;
 /// Countries and networks that a command names: more would be a list that nobody reads.
 const NAMED: usize = 8;
 /// Times as many networks within ten minutes as on the worst day before.
@@ -19,7 +19,7 @@ const MORE_NETWORKS: u32 = 2;
 /// First uses from a country or a network, and uses from many networks at once.
 pub(super) fn look(key: &Key, usage: &Usage, frame: &Frame, begin: u32, limits: &Limits, found: &mut Vec<Finding>) {
     countries(key, usage, frame, found);
-    networks(key, usage, frame, begin, found);
+    networks(key, usage, frame, (begin, limits), found);
     spread(key, usage, frame, limits, found);
 }
 
@@ -53,7 +53,7 @@ fn countries(key: &Key, usage: &Usage, frame: &Frame, found: &mut Vec<Finding>) 
     let mut days: Vec<u32> = countries.values().flat_map(|uses| uses.before.keys().copied()).collect();
     days.sort_unstable();
     days.dedup();
-    if days.len() < DAYS_OF_USE {
+    if days.len() < MIN_DAYS_OF_USE as usize {
         return;
     }
     let new: Vec<(Country, &Uses)> =
@@ -62,7 +62,7 @@ fn countries(key: &Key, usage: &Usage, frame: &Frame, found: &mut Vec<Finding>) 
     let once: Vec<u64> =
         countries.values().filter(|uses| uses.before.len() == 1).filter_map(|uses| uses.before.values().next().copied()).collect();
     let by_habit = once.len() as f64 * days_in_question(frame) / days.len() as f64;
-    let is_habit = !new.is_empty() && at_least(new.len(), by_habit) >= CHANCE;
+    let is_habit = !new.is_empty() && at_least(new.len(), by_habit) >= chance(once.len());
     let much = once.iter().max().map_or(0, |most| (most * MUCH.0).max(MUCH.1));
     let known: Vec<Country> = countries.iter().filter(|(_, uses)| !uses.before.is_empty()).map(|(country, _)| *country).collect();
     for (country, uses) in new.into_iter().filter(|(_, uses)| !is_habit || uses.count >= much) {
@@ -92,20 +92,27 @@ fn countries(key: &Key, usage: &Usage, frame: &Frame, found: &mut Vec<Finding>) 
     }
 }
 
-fn networks(key: &Key, usage: &Usage, frame: &Frame, begin: u32, found: &mut Vec<Finding>) {
-    // Where networks are forgotten, one that was forgotten would look new.
-    if !usage.networks_whole {
+fn networks(key: &Key, usage: &Usage, frame: &Frame, (begin, limits): (u32, &Limits), found: &mut Vec<Finding>) {
+    let since = begins(frame.since);
+    // A network that was forgotten would look new: how many look new in a day is told from where on none is forgotten. Those of the first day
+    // are no habit: every key begins somewhere.
+    let from = Instant(begins(begin).0 + DAY_MS).max(usage.networks_forgotten.unwrap_or(Instant(i64::MIN)));
+    if usage.networks_forgotten.is_some() && since.since(from).0 < i64::from(limits.min_days) * DAY_MS {
         return;
     }
-    let since = begins(frame.since);
+    let days = usage.spreads.iter().filter(|(day, _)| *day < frame.since / DAY && begins((day + 1) * DAY) > from).count();
     let (known, new): (Vec<Seen>, Vec<Seen>) = usage.networks.iter().partition(|seen| seen.first_at < since);
     let Some(first) = new.iter().map(|seen| seen.first_at).min().filter(|_| !known.is_empty()) else { return };
-    let days = f64::from(frame.since.saturating_sub(begin)) / f64::from(DAY);
-    // Those of the first day are no habit: every key begins somewhere.
-    let after_the_first_day = begins(begin).0 + DAY_MS;
-    let habits = known.iter().filter(|seen| seen.first_at.0 >= after_the_first_day).count();
-    let by_habit = habits as f64 * days_in_question(frame) / days.max(1.0);
-    if at_least(new.len(), by_habit) >= CHANCE {
+    if days < MIN_DAYS_OF_USE as usize {
+        return;
+    }
+    let mut by_day: BTreeMap<u32, usize> = BTreeMap::new();
+    known.iter().filter(|seen| seen.first_at > from).for_each(|seen| *by_day.entry(hour(seen.first_at) / DAY).or_default() += 1);
+    let (habits, busiest) = (by_day.values().sum::<usize>(), by_day.values().copied().max().unwrap_or_default());
+    let by_habit = habits as f64 * days_in_question(frame) / days as f64;
+    // They come in clusters: more than on the busiest day before.
+    let beyond = new.len() as f64 > busiest as f64 * days_in_question(frame).max(1.0).ceil();
+    if at_least(new.len(), by_habit) >= chance(habits) || !beyond {
         return;
     }
     let names: Vec<String> = new.iter().map(|seen| seen.network.to_string()).collect();
@@ -116,7 +123,7 @@ fn networks(key: &Key, usage: &Usage, frame: &Frame, begin: u32, found: &mut Vec
         command("disable", key, &[])
     };
     let evidence = format!(
-        "first used from {} at {}; in {} before from {} only",
+        "first used from {} at {}; on {} of use before from {} only",
         listed(&names.iter().map(String::as_str).collect::<Vec<_>>()),
         clock(first),
         counted(days as u64, "day"),
@@ -133,7 +140,7 @@ fn spread(key: &Key, usage: &Usage, frame: &Frame, limits: &Limits, found: &mut 
     let Some(&(day, networks)) = usage.spreads.iter().filter(|(day, _)| *day >= since).max_by_key(|(_, networks)| *networks) else {
         return;
     };
-    if days < DAYS_OF_USE || networks < limits.networks_at_once || networks < most * MORE_NETWORKS {
+    if days < MIN_DAYS_OF_USE as usize || networks < limits.networks_at_once || networks < most * MORE_NETWORKS {
         return;
     }
     let at = begins(day * DAY).max(begins(frame.since));
@@ -146,6 +153,10 @@ fn spread(key: &Key, usage: &Usage, frame: &Frame, limits: &Limits, found: &mut 
     let (seen, expected) = (networks.into(), most.into());
     let command = command("rotate", key, &["--overlap", "1h"]);
     found.push(Finding { kind: Kind::ManyNetworks, severity: Severity::Critical, at, seen, expected, evidence, command });
+}
+
+fn chance(habits: usize) -> f64 {
+    if habits < 2 { CHANCE } else { CHANCE_BY_HABIT }
 }
 
 /// How many days the time in question has.

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::frozen::Frozen;
+use super::frozen::{Frozen, MINUTES_TOGETHER};
 use super::guesses::Hours;
 use super::live::{self, Found, Live};
 use super::log::{LANES, Log, Owner, RING, Run};
+use super::networks::Networks;
 use super::slot::Slot;
+use crate::key::KeyId;
 
 /// Events whose rows are asked for before they are needed, so that a miss of one overlaps with those of the others.
 const AHEAD: u64 = 32;
@@ -40,6 +42,8 @@ pub(super) struct Drainer {
     grow_again_at: Option<Instant>,
     /// Tokens that nobody has, by network.
     pub(super) guesses: Hours,
+    /// How many networks of each key have rows in the table.
+    networks: Networks,
     /// Called at each step that a kill could come before.
     #[cfg(test)]
     pub(super) at_step: Option<Box<dyn FnMut() + Send>>,
@@ -60,7 +64,8 @@ impl Drainer {
         (live, spare, left): (Live, Option<Live>, Option<Frozen>),
         most: usize,
     ) -> Drainer {
-        let base = live.taken().first().map_or(0, |&place| live.row(place).minute());
+        let base = live.taken().iter().map(|&place| live.row(place)).find(|row| !row.is_network()).map_or(0, Slot::minute);
+        let networks = Networks::of(&live);
         Drainer {
             live,
             spare,
@@ -74,6 +79,7 @@ impl Drainer {
             lost: 0,
             grow_again_at: None,
             guesses: Hours::default(),
+            networks,
             #[cfg(test)]
             at_step: None,
         }
@@ -124,7 +130,7 @@ impl Drainer {
             let mut events = 1;
             while position + events < end {
                 let next = event(position + events);
-                if !next.same_row(&row) {
+                if !next.same_row(&row) || !next.same_network(&row) && row.key() != KeyId::NONE {
                     break;
                 }
                 self.guesses.count(&next);
@@ -151,11 +157,48 @@ impl Drainer {
     #[inline]
     fn room(&mut self, row: &Slot, hash: u64) -> Room {
         match self.live.find(row, hash) {
-            Found::Row(place) => return Room::Exact(self.sum(row, place), place),
-            Found::Free(place) if self.live.rows() < self.live.places() / 8 * 5 => return Room::Exact(*row, place),
+            Found::Row(place) if self.live.row(place).same_network(row) => return Room::Exact(self.sum(row, place), place),
+            Found::Row(place) => return self.room_elsewhere(row, hash, place),
+            Found::Free(place) if self.has_room() => return Room::Exact(*row, place),
             _ => {}
         }
         self.room_when_full(row, hash)
+    }
+
+    fn has_room(&self) -> bool {
+        self.live.rows() < self.live.places() / 8 * 5
+    }
+
+    /// What becomes of a row whose last use was from another network: the network that it tells of no more gets a row of its own, before it is gone.
+    /// To have that twice changes nothing, so a kill in between may come.
+    #[cold]
+    fn room_elsewhere(&mut self, row: &Slot, hash: u64, place: u32) -> Room {
+        let mut sum = *self.live.row(place);
+        let gone = sum.add_elsewhere(row);
+        let Some(network) = gone.network(MINUTES_TOGETHER).filter(|_| row.key() != KeyId::NONE) else { return Room::Exact(sum, place) };
+        if !self.note(&network) {
+            sum.miss();
+        }
+        self.step();
+        // The table may have grown.
+        match self.live.find(row, hash) {
+            Found::Row(place) => Room::Exact(sum, place),
+            _ => Room::None,
+        }
+    }
+
+    /// Notes a network, if there is room for it.
+    fn note(&mut self, network: &Slot) -> bool {
+        let hash = network.hash();
+        if !self.has_room() && matches!(self.live.find(network, hash), Found::Free(_)) {
+            self.grow();
+        }
+        match self.live.find(network, hash) {
+            Found::Row(place) => self.live.seen_at(place, network),
+            Found::Free(place) if self.has_room() && self.networks.add(network.key()) => self.live.put(place, network),
+            _ => return false,
+        }
+        true
     }
 
     #[cold]
@@ -292,6 +335,7 @@ impl Drainer {
         self.step();
         log.set_generation(generation);
         self.step();
+        self.networks = Networks::default();
         Some(Frozen::new(std::mem::replace(&mut self.live, next), 0))
     }
 

@@ -35,7 +35,7 @@ pub struct Written {
     pub rows: u64,
 }
 
-/// Verifies of one kind within one minute.
+/// Verifies of one kind within one minute; or, with a count of 0, only that a key was used from a network, in the ten minutes that begin with that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The key; [`KeyId::NONE`] for tokens that no key has.
@@ -56,6 +56,8 @@ pub struct Row {
     pub last_at: Instant,
     /// From where the last of them came.
     pub last_address: Option<IpAddr>,
+    /// Whether some came from other networks that no row tells of, since there was no room.
+    pub missed_networks: bool,
 }
 
 impl Frozen {
@@ -116,7 +118,7 @@ impl Frozen {
         let next = &self.order[self.written.min(self.order.len())..];
         next.iter().take(most).map(|ordered| {
             let slot = self.live.row(ordered.place);
-            Row {
+            let row = Row {
                 key: slot.key(),
                 minute: slot.minute(),
                 version: slot.version(),
@@ -126,7 +128,10 @@ impl Frozen {
                 count: slot.count,
                 last_at: slot.last_at(),
                 last_address: slot.address(),
-            }
+                missed_networks: slot.has_missed(),
+            };
+            // A network stands there in the place of what a count is of.
+            if slot.is_network() { Row { version: 0, function: FunctionId::OTHER, country: None, count: 0, ..row } } else { row }
         })
     }
 

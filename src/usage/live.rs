@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::log::Owner;
 use super::mapped::{self, Mapped};
@@ -129,6 +130,12 @@ impl Live {
         unsafe { &*self.place(place) }
     }
 
+    /// Notes a later time of the last use in a row that counts nothing: one number, so a kill finds the one or the other.
+    pub(super) fn seen_at(&mut self, place: u32, seen: &Slot) {
+        // SAFETY: within the mapping, and this thread has the table.
+        unsafe { (*self.place(place)).used_at(seen.last_at()) };
+    }
+
     /// Asks for the line in which a row of this hash begins to be looked for.
     pub(super) fn prefetch(&self, hash: u64) {
         let place = self.place(hash as u32);
@@ -156,6 +163,18 @@ impl Live {
             }
         }
         Found::Nowhere
+    }
+
+    /// Gives a free place this row, at once as a kill sees it: what stands in a place counts from when its count does.
+    pub(super) fn put(&mut self, place: u32, row: &Slot) {
+        let (at, mut without_count) = (self.place(place), *row);
+        without_count.count = 0;
+        // SAFETY: within the mapping, and this thread has the table.
+        unsafe { at.write(without_count) };
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: as above.
+        unsafe { (*at).count = row.count };
+        self.was_taken(place);
     }
 
     /// To be told when a free place was given a row.

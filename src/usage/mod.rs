@@ -16,6 +16,7 @@ mod lane;
 mod live;
 mod log;
 mod mapped;
+mod networks;
 mod slot;
 #[cfg(test)]
 mod tests;

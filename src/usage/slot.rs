@@ -23,10 +23,14 @@ pub(super) struct Slot {
     family: u8,
     /// Minutes since 1970-01-01T00:00:00Z; 0 in a log, where `last_ms` tells it.
     minute: u32,
-    rest: u32,
+    /// 1 where an address of another network than that of `address` is not told by any row.
+    missed: u32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 64);
+
+/// In the place of a verdict: the row counts nothing, but tells of a network that its key was used from, by version of IP.
+const NETWORK: [u8; 2] = [254, 255];
 
 /// More verifies than are counted in one row before it is written.
 const MOST_COUNTED: u64 = 1 << 40;
@@ -58,7 +62,7 @@ impl Slot {
             verdict: event.verdict as u8,
             family,
             minute: 0,
-            rest: 0,
+            missed: 0,
         }
     }
 
@@ -76,7 +80,8 @@ impl Slot {
 
     /// Whether a table can hold this: what lies in a file may have been damaged.
     pub(super) fn is_sound(&self) -> bool {
-        self.count < MOST_COUNTED && Verdict::from_number(self.verdict).is_some() && matches!(self.family, 0 | 4 | 6)
+        let told = Verdict::from_number(self.verdict).is_some() || self.is_network();
+        self.count < MOST_COUNTED && told && matches!(self.family, 0 | 4 | 6)
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -115,7 +120,7 @@ impl Slot {
         verdict: 0,
         family: 0,
         minute: 0,
-        rest: 0,
+        missed: 0,
     };
 
     /// The event as the row that it begins: of the minute of its time.
@@ -133,12 +138,72 @@ impl Slot {
         Slot { minute, ..*self }
     }
 
-    /// Adds what belongs to the same row.
+    /// Adds what belongs to the same row. Of two networks only that of the last use stays, which is noted.
     pub(super) fn add(&mut self, later: &Slot) {
         self.count += later.count;
+        self.missed |= later.missed | u32::from(!self.same_network(later));
         if later.last_ms >= self.last_ms {
             (self.last_ms, self.address, self.family) = (later.last_ms, later.address, later.family);
         }
+    }
+
+    /// Adds what belongs to the same row, and gives that of the two whose address is not told by the sum.
+    pub(super) fn add_elsewhere(&mut self, later: &Slot) -> Slot {
+        let (missed, gone) = (self.missed | later.missed, if later.last_ms >= self.last_ms { *self } else { *later });
+        self.add(later);
+        self.missed = missed;
+        gone
+    }
+
+    /// Notes a use, if it is later.
+    pub(super) fn used_at(&mut self, at: Instant) {
+        self.last_ms = self.last_ms.max(at.0);
+    }
+
+    /// Notes that an address is not told by any row.
+    pub(super) fn miss(&mut self) {
+        self.missed = 1;
+    }
+
+    /// Whether an address of another network than that of the last may have been forgotten.
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed != 0
+    }
+
+    /// Whether both addresses are of one network ([`crate::key::Network::around`]), or both are missing.
+    #[inline]
+    pub(super) fn same_network(&self, other: &Slot) -> bool {
+        // The lowest bits hold the first bytes.
+        let mask = if self.family == 4 { 0xff_ffff } else { 0xffff_ffff_ffff };
+        let differ = u128::from_le_bytes(self.address) ^ u128::from_le_bytes(other.address);
+        self.family == other.family && differ & mask == 0
+    }
+
+    /// A row that tells that the key was used from the network of this address, in these ten minutes; none where that is nobody's business. Its
+    /// name is the network.
+    pub(super) fn network(&self, minutes_together: u32) -> Option<Slot> {
+        let [a, b, c, d, e, f, ..] = self.address;
+        let (name, verdict) = match self.family {
+            4 => ([a, b, c, 0, 0, 0], NETWORK[0]),
+            6 => ([a, b, c, d, e, f], NETWORK[1]),
+            _ => return None,
+        };
+        let [a, b, c, d, e, f] = name;
+        Some(Slot {
+            count: 1,
+            function: u16::from_be_bytes([a, b]),
+            version: u16::from_be_bytes([c, d]),
+            country: [e, f],
+            verdict,
+            minute: self.minute / minutes_together * minutes_together,
+            missed: 0,
+            ..*self
+        })
+    }
+
+    /// Whether it is such a row.
+    pub(super) fn is_network(&self) -> bool {
+        NETWORK.contains(&self.verdict)
     }
 
     #[inline]

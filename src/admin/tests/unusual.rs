@@ -19,6 +19,7 @@ fn counted(key: KeyId, at: Instant, count: u64, country: &[u8; 2], network: u8) 
         count,
         last_at: at,
         last_address: Some(format!("10.0.{network}.1").parse().unwrap()),
+        missed_networks: false,
     }
 }
 
@@ -59,14 +60,14 @@ fn a_month_is_read_and_judged_key_by_key() {
     rows.extend((10..30).map(|network| counted(stolen, Instant(at(2).0 + i64::from(network)), 1, b"DE", network)));
     store.write_usage(&UsageBatch { rows, ..UsageBatch::default() }, false).unwrap();
     let found = kinds(&served.get("/v1/unusual"));
-    let all = [pair("acme/stolen", "surge"), pair("acme/stolen", "new_country"), pair("acme/stolen", "many_networks")];
-    assert!(found.len() == 3 && all.iter().all(|one| found.contains(one)), "{found:?}");
+    let all = ["surge", "new_country", "new_network", "many_networks"].map(|kind| pair("acme/stolen", kind));
+    assert!(found.len() == 4 && all.iter().all(|one| found.contains(one)), "{found:?}");
     assert_eq!(kinds(&served.get("/v1/unusual?key=acme%2Fcalm")), []);
-    assert_eq!(kinds(&served.get("/v1/unusual?account=acme")).len(), 3);
+    assert_eq!(kinds(&served.get("/v1/unusual?account=acme")).len(), 4);
     assert_eq!(kinds(&served.get("/v1/unusual?severity=critical&limit=1")).len(), 1);
     // What is rolled up tells the same.
     while store.roll_usage(now).unwrap() {}
-    assert_eq!(kinds(&served.get("/v1/unusual")).len(), 3);
+    assert_eq!(kinds(&served.get("/v1/unusual")).len(), 4);
 }
 
 /// Not a test of speed, but what `docs/unusual.md` measures: `DOORWARD_KEYS=100000 cargo test --release --lib a_month_of_many_keys -- --ignored --nocapture`

@@ -2,7 +2,7 @@
 //!
 //! A block is how many of its first bytes the id shares with the one before (1 byte), the rest of the id, the lengths of four parts, and the parts:
 //! counts (unit, function, version, verdict, count), countries (unit, code, count), last uses (version, time, address, country) and networks
-//! (time, address in it). Numbers are bincode's variable-length integers; times are milliseconds from the row's beginning, zigzag. So a reader that
+//! (time, address in it; without an address, the time up to which networks may be missing). Numbers are bincode's variable-length integers; times are milliseconds from the row's beginning, zigzag. So a reader that
 //! wants one key leaps over the others, and a merge copies what only one of its operands has.
 
 use std::cmp::Reverse;
@@ -49,6 +49,8 @@ pub(super) struct OfKey {
     pub(super) uses: Vec<Use>,
     /// Networks other than those that the uses were in at the same time, newest first; times as those of uses.
     pub(super) networks: Vec<(Instant, Network)>,
+    /// Networks that were used up to this time may be missing.
+    pub(super) forgotten: Option<i64>,
 }
 
 impl OfKey {
@@ -57,6 +59,11 @@ impl OfKey {
         self.countries.clear();
         self.uses.clear();
         self.networks.clear();
+        self.forgotten = None;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty() && self.uses.is_empty() && self.networks.is_empty()
     }
 
     /// Makes each place stand there once with its sum; of uses the last of each version, of networks the newest.
@@ -73,16 +80,16 @@ impl OfKey {
         networks.extend(uses.iter().filter_map(|last| Some((Instant(last.at), Network::around(last.address?)))));
         uses.sort_unstable_by_key(|last| (last.version, Reverse((last.at, last.address, last.country))));
         uses.dedup_by_key(|last| last.version);
-        newest(networks);
+        self.forgotten = self.forgotten.max(newest(networks).map(|at| at.0));
         networks.retain(|&(at, network)| !uses.iter().any(|last| last.at == at.0 && last.address.map(Network::around) == Some(network)));
     }
 
-    /// The networks, those of the uses among them, newest first.
-    pub(super) fn all_networks(&self) -> Vec<(Instant, Network)> {
+    /// The networks, those of the uses among them, newest first; and the time up to which some may be missing.
+    pub(super) fn all_networks(&self) -> (Vec<(Instant, Network)>, Option<Instant>) {
         let of_uses = self.uses.iter().filter_map(|last| Some((Instant(last.at), Network::around(last.address?))));
         let mut networks: Vec<_> = self.networks.iter().copied().chain(of_uses).collect();
-        newest(&mut networks);
-        networks
+        let forgotten = newest(&mut networks).map(|at| at.0);
+        (networks, self.forgotten.max(forgotten).map(Instant))
     }
 
     /// Adds what a block has; none if it cannot be read.
@@ -98,8 +105,11 @@ impl OfKey {
         }
         let mut networks = block.networks;
         while !networks.is_empty() {
-            let at = Instant(take_time(&mut networks)?);
-            self.networks.push((at, Network::around(take_address(&mut networks)??)));
+            let at = take_time(&mut networks)?;
+            match take_address(&mut networks)? {
+                Some(address) => self.networks.push((Instant(at), Network::around(address))),
+                None => self.forgotten = self.forgotten.max(Some(at)),
+            }
         }
         Some(())
     }
@@ -128,6 +138,10 @@ impl OfKey {
         for (at, network) in &self.networks {
             put_time(networks, at.0);
             put_address(networks, Some(network.net().addr()));
+        }
+        if let Some(at) = self.forgotten {
+            put_time(networks, at);
+            put_address(networks, None);
         }
     }
 }

@@ -38,7 +38,7 @@ impl Store {
     pub(super) fn add_covered(&self, usage: &UsageBatch, batch: &mut WriteBatch) {
         let mut minutes: Vec<u64> = Vec::new();
         let mut latest = None;
-        for row in &usage.rows {
+        for row in usage.rows.iter().filter(|row| row.count > 0) {
             // Nearly all rows are of the same minute as the one before.
             if latest.replace(row.minute) != Some(row.minute) && !minutes.contains(&row.minute.into()) {
                 minutes.push(row.minute.into());

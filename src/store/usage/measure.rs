@@ -42,6 +42,7 @@ fn hour(keys: &[KeyId], hour: u32) -> Vec<Counted> {
                     count: 1 + mixed(u64::from(minute) ^ number as u64) % 300,
                     last_at: Instant(i64::from(minute) * MINUTE_MS + 30_000),
                     last_address: Some([10, (number >> 16) as u8, (number >> 8) as u8, number as u8].into()),
+                    missed_networks: false,
                 });
             }
         }

@@ -30,9 +30,6 @@ pub use read::{CountRows, CountryRows};
 pub use roll::Keep;
 pub use uses::KeyUses;
 
-/// Networks remembered for one key: enough to see where it lives, bounded for a key that roams.
-pub const RECENT_NETWORKS: usize = 16;
-
 /// In `usage`: last uses and recent networks of a key.
 const USES: u8 = b'U';
 /// In `usage`: minutes that were counted in.
@@ -105,7 +102,7 @@ pub struct UsageBatch {
 /// Minutes of a row in the store, by which rows of a batch should be in order.
 pub const MINUTES_IN_A_ROW: u32 = Step::Minute.units() as u32;
 
-/// Verifies of one kind within one minute.
+/// Verifies of one kind within one minute; or, with a count of 0, only that a key was used from a network, in the ten minutes that this one is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
     /// Of this key.
@@ -126,6 +123,8 @@ pub struct Counted {
     pub last_at: Instant,
     /// From where the last of them came.
     pub last_address: Option<IpAddr>,
+    /// Whether some came from other networks that no row tells of.
+    pub missed_networks: bool,
 }
 
 /// How far the counters are written: in the same batch as the rows, so that none is ever written twice.
@@ -344,7 +343,9 @@ impl Store {
         let mut parts = Parts::new(self, tier, bucket, minute, batch);
         while let Some(key) = rows.first().map(|row| row.key) {
             fill(of_key, split_off(&mut rows, |row| row.key == key), tier, tier == Step::Minute && key != KeyId::NONE);
-            parts.add(writer, key, of_key);
+            if !of_key.is_empty() {
+                parts.add(writer, key, of_key);
+            }
         }
         parts.end(writer);
     }
@@ -401,15 +402,20 @@ impl<'a> Parts<'a> {
 /// What rows of one key have for a row of this tier.
 fn fill(of_key: &mut OfKey, rows: &[Counted], tier: Step, with_uses: bool) {
     of_key.clear();
+    let begin = rows.first().map_or(0, |row| i64::from(row.minute / MINUTES_IN_A_ROW * MINUTES_IN_A_ROW) * MINUTE_MS);
     for row in rows {
+        let at = row.last_at.0.saturating_sub(begin);
+        if row.count == 0 {
+            of_key.networks.extend(row.last_address.filter(|_| with_uses).map(|address| (Instant(at), Network::around(address))));
+            continue;
+        }
         let unit = (u64::from(row.minute) / tier.minutes() % tier.units()) as u16;
         let place = Place { unit, function: row.function.0, version: row.version, verdict: row.verdict as u8 };
         of_key.counts.push((place, row.count));
         let country = row.country.map_or(NO_COUNTRY, |country| country.0);
         of_key.countries.push(((unit, country), row.count));
         if with_uses {
-            let base = i64::from(row.minute / MINUTES_IN_A_ROW * MINUTES_IN_A_ROW) * MINUTE_MS;
-            let at = row.last_at.0.saturating_sub(base);
+            of_key.forgotten = of_key.forgotten.max(row.missed_networks.then_some(at));
             of_key.uses.push(Use { version: row.version, at, address: row.last_address, country });
         }
     }
@@ -465,7 +471,7 @@ pub(super) fn check_row(row: &[u8], value: &[u8]) -> Result<(), StoreError> {
             };
             whole().ok_or_else(|| usage_error(row))
         }
-        USES => record::decode::<StoredUses>(Family::Usage, row, value).map(drop),
+        USES => uses::read(row, value).map(drop),
         COVERED => record::decode::<u64>(Family::Usage, row, value).map(drop),
         GUESSES => record::decode::<HourOfGuesses>(Family::Usage, row, value).map(drop),
         _ => Ok(()),
@@ -477,7 +483,7 @@ pub(super) fn check_marks(value: &[u8]) -> Result<(), StoreError> {
     record::decode::<Marks>(Family::Meta, meta::USAGE_ROLLED, value).map(drop)
 }
 
-/// Joins rows: counts add up, of last uses the later stays, of networks the newest 16. What of an operand cannot be read is left out,
+/// Joins rows: counts add up, of last uses the later stays, of networks the newest. What of an operand cannot be read is left out,
 /// since an error here would stop RocksDB's compactions, and with them every change, for the sake of a counter.
 pub(super) fn merge(row: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let values = existing.into_iter().chain(operands);

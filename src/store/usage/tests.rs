@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::key::Span;
+use crate::key::{Span, limits};
 use crate::store::StoreOptions;
 
 const MINUTE: i64 = MINUTE_MS;
@@ -33,6 +33,7 @@ fn counted(key: u8, minute: u32, count: u64) -> Counted {
         count,
         last_at: Instant(i64::from(minute) * MINUTE + 1),
         last_address: Some([10, 0, key, 1].into()),
+        missed_networks: false,
     }
 }
 
@@ -143,7 +144,7 @@ fn the_later_use_and_the_newest_networks_stay() {
     let minute = |minute: i64| minute * MINUTE;
     write(&store, vec![used(5, 1, 1), used(1, 2, 2)]);
     write(&store, vec![used(3, 1, 3)]);
-    for step in 0..20 {
+    for step in 0..80 {
         write(&store, vec![used(minute(step * 7) + 10, 2, step as u8 + 10), used(minute(step * 7) + 9, 2, 30)]);
         if step == 12 {
             roll(&store, 2 * HOUR);
@@ -151,9 +152,13 @@ fn the_later_use_and_the_newest_networks_stay() {
         }
     }
     let told = |store: &Store| store.last_uses(id).unwrap().iter().map(|last| (last.version, last.at.0)).collect::<Vec<_>>();
-    assert_eq!(told(&store), [(1, 5), (2, minute(133) + 10)]);
-    let mut newest = vec![(29, minute(133) + 10), (30, minute(133) + 9)];
-    newest.extend((15..29).rev().map(|n| (n, minute((n - 10) * 7) + 10)));
+    assert_eq!(told(&store), [(1, 5), (2, minute(553) + 10)]);
+    let mut newest = vec![(89, minute(553) + 10), (30, minute(553) + 9)];
+    newest.extend((26..89).rev().filter(|n| *n != 30).map(|n| (n, minute((n - 10) * 7) + 10)));
+    assert_eq!(newest.len(), limits::NETWORKS_REMEMBERED);
+    // Of the others the one that was used last.
+    let forgotten = |store: &Store| store.uses(id).unwrap().forgotten;
+    assert_eq!(forgotten(&store), Some(Instant(minute(15 * 7) + 10)));
     let networks = |store: &Store| {
         let networks = store.recent_networks(id).unwrap();
         networks.iter().map(|used| (used.network, used.at.0)).collect::<Vec<_>>()
@@ -161,10 +166,72 @@ fn the_later_use_and_the_newest_networks_stay() {
     let expected: Vec<(Network, i64)> = newest.iter().map(|(n, at)| (format!("10.0.{n}.0/24").parse().unwrap(), *at)).collect();
     assert_eq!(networks(&store), expected);
     roll(&store, 100 * HOUR);
-    assert_eq!((told(&store), networks(&store)), (vec![(1, 5), (2, minute(133) + 10)], expected));
+    assert_eq!((told(&store), networks(&store)), (vec![(1, 5), (2, minute(553) + 10)], expected));
+    assert_eq!(forgotten(&store), Some(Instant(minute(15 * 7) + 10)));
     let of_bucket = store.uses_of_bucket(id.bucket()).unwrap();
     assert_eq!((of_bucket.len(), &of_bucket[0].last), (1, &store.last_uses(id).unwrap()));
     assert_eq!(store.last_uses(KeyId([2; 16])).unwrap(), []);
+}
+
+/// A row that only tells of a network counts nothing and covers nothing; one that could not tell of all networks says so.
+#[test]
+fn networks_are_remembered_without_being_counted() {
+    let (directory, mut store) = store();
+    let seen = |minute: u32, n: u8| Counted {
+        count: 0,
+        version: 0,
+        function: FunctionId::OTHER,
+        country: None,
+        last_address: Some([10, 1, n, 1].into()),
+        ..counted(5, minute, 0)
+    };
+    let id = KeyId([5; 16]);
+    write(&store, vec![seen(70, 1), counted(5, 71, 3), seen(70, 2), counted(6, 71, 1)]);
+    // Of a key alone, of an hour that is rolled up, and of nobody's tokens.
+    write(&store, vec![seen(90, 3), Counted { key: KeyId::NONE, ..seen(90, 4) }]);
+    let told = |store: &Store| {
+        let uses = store.uses(id).unwrap();
+        let mut networks: Vec<String> = uses.networks.iter().map(|used| used.network.to_string()).collect();
+        networks.sort();
+        (networks, uses.forgotten, uses.last.len(), uses.spreads)
+    };
+    let networks = ["10.0.5.0/24", "10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24"].map(str::to_owned);
+    assert_eq!(told(&store), (networks.to_vec(), None, 1, vec![(0, 3)]));
+    roll(&store, 3 * HOUR);
+    store = reopen(&directory, store);
+    assert_eq!(told(&store), (networks.to_vec(), None, 1, vec![(0, 3)]));
+    write(&store, vec![seen(95, 5)]);
+    assert_eq!(told(&store).0.len(), 5, "of an hour that is rolled up");
+    assert_eq!(counts(&store, None, (0, 10 * HOUR), Step::Hour), [(5, 60, 3), (6, 60, 1)]);
+    assert_eq!(store.usage_covered(Instant(0), Instant(10 * HOUR)).unwrap(), [(Instant(71 * MINUTE), Instant(72 * MINUTE))]);
+    assert_eq!(store.uses(KeyId::NONE).unwrap().networks, []);
+    let missed = |minute: u32| Counted { missed_networks: true, ..counted(5, minute, 1) };
+    write(&store, vec![missed(200)]);
+    assert_eq!(told(&store).1, Some(Instant(200 * MINUTE + 1)));
+    write(&store, vec![counted(5, 201, 1)]);
+    roll(&store, 5 * HOUR);
+    assert_eq!(told(&store).1, Some(Instant(200 * MINUTE + 1)));
+}
+
+/// What was written before it was known which networks are missing: any that were used until then may be.
+#[test]
+fn uses_of_the_first_format_are_read() {
+    let (_directory, store) = store();
+    let id = KeyId([1; 16]);
+    let of_old = uses::of_the_first_format(&[("10.0.9.0/24", 5), ("10.0.2.0/24", 9)]);
+    let mut batch = WriteBatch::default();
+    batch.merge_cf(store.family(Family::Usage), uses::uses_row(id), &of_old);
+    store.write(batch, false).unwrap();
+    check_row(&uses::uses_row(id), &of_old).unwrap();
+    let told = |store: &Store| {
+        let uses = store.uses(id).unwrap();
+        (uses.networks.len(), uses.forgotten)
+    };
+    assert_eq!(told(&store), (2, Some(Instant(9))));
+    write(&store, vec![counted(1, 10, 1)]);
+    roll(&store, 2 * HOUR);
+    assert_eq!(told(&store), (3, Some(Instant(9))));
+    assert_eq!(store.uses_of_bucket(id.bucket()).unwrap()[0].networks.len(), 3);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn a_country_and_a_network_that_are_new() {
         usage.networks.iter_mut().for_each(|seen| seen.first_at = home);
         let at = Instant(begins(frame.since).0 + dice.below(80_000_000) as i64);
         usage.networks.push(Seen { network: "203.0.113.0/24".parse().unwrap(), first_at: at, last_at: at });
-        usage.networks_whole = true;
+        usage.networks_forgotten = None;
     });
 }
 

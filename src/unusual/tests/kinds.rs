@@ -10,8 +10,9 @@ fn steady(count: u64) -> (Usage, Frame) {
     let frame = frame(MONDAY, 28);
     let hours = frame.covered.len();
     let countries = (0..hours as u32).map(|at| (MONDAY + at, Some(Country(*b"DE")), count)).collect();
+    let spreads = (0..28).map(|day| (MONDAY / 24 + day, 1)).collect();
     let home = Seen { network: "192.0.2.0/24".parse().unwrap(), first_at: begins(MONDAY), last_at: frame.now };
-    (Usage { ok: vec![count; hours], countries, networks: vec![home], networks_whole: true, ..Usage::default() }, frame)
+    (Usage { ok: vec![count; hours], countries, networks: vec![home], spreads, ..Usage::default() }, frame)
 }
 
 fn found(usage: &Usage, frame: &Frame) -> Vec<Finding> {
@@ -116,15 +117,17 @@ fn a_new_network_is_told_unless_new_ones_are_usual() {
     let now = begins(frame.since).0;
     usage.networks.push(seen("203.0.113.0/24", now + 5));
     let finding = only(found(&usage, &frame));
-    assert_eq!(finding.evidence, "first used from 203.0.113.0/24 at 2026-12-21 00:00; in 28 days before from 1 network only");
+    assert_eq!(finding.evidence, "first used from 203.0.113.0/24 at 2026-12-21 00:00; on 27 days of use before from 1 network only");
     assert_eq!(line(&finding), "doorward edit acme/web --add-network=192.0.2.0/24");
     for days in [3, 9, 15] {
         usage.networks.push(seen(&format!("10.{days}.0.0/24"), now - days * 86_400_000));
     }
     assert_eq!(found(&usage, &frame), [], "three in four weeks: a fourth is no surprise");
     usage.networks.truncate(2);
-    usage.networks_whole = false;
+    usage.networks_forgotten = Some(Instant(now - 6 * 86_400_000));
     assert_eq!(found(&usage, &frame), [], "it may have been forgotten");
+    usage.networks_forgotten = Some(Instant(now - 10 * 86_400_000));
+    assert_eq!(only(found(&usage, &frame)).kind, Kind::NewNetwork, "not for ten days");
 }
 
 #[test]

@@ -39,10 +39,9 @@ fn real_traffic_is_calm_and_what_is_planted_is_found() {
         let all: Vec<u64> = hours.collect();
         for day in 0..DAYS {
             let frame = frame(MONDAY + day * 24, HISTORY);
-            let mut usage =
-                Usage { ok: all[(day * 24) as usize..][..frame.covered.len()].to_vec(), networks_whole: true, ..Usage::default() };
+            let mut usage = Usage { ok: all[(day * 24) as usize..][..frame.covered.len()].to_vec(), ..Usage::default() };
             key_days += 1;
-            let Judgement { findings, too_young } = judge(Some(&key), &usage, &frame, &limits);
+            let Judgement { findings, too_young, .. } = judge(Some(&key), &usage, &frame, &limits);
             told.extend(findings.iter().map(|finding| format!("key {number} day {day}: {}", finding.evidence)));
             if day % 7 == 0 && too_young.is_none() {
                 let history = (HISTORY * 24) as usize;

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use crate::key::{Instant, Verdict};
+use crate::key::{Instant, Verdict, limits};
 use crate::unusual::{DAY, Frame, Seen, Usage, begins, hour};
 
 /// How the rate of a key goes.
@@ -172,15 +172,18 @@ impl Life {
                 None => networks.push(Seen { network, first_at: at, last_at: at }),
             }
         }
-        let networks_whole = networks.len() < 16;
         networks.sort_by_key(|seen| std::cmp::Reverse(seen.last_at));
-        networks.truncate(16);
+        let networks_forgotten = networks.get(limits::NETWORKS_REMEMBERED).map(|seen| seen.last_at);
+        networks.truncate(limits::NETWORKS_REMEMBERED);
+        let mut spreads: Vec<(u32, u32)> = self.networks.iter().map(|(at, _)| ((frame.from + at - skip.min(*at)) / DAY, 1)).collect();
+        spreads.dedup();
         Usage {
             ok: cut(&self.ok),
             denials: self.denials.iter().map(|(verdict, series)| (*verdict, cut(series))).collect(),
             countries,
             networks,
-            networks_whole,
+            networks_forgotten,
+            spreads,
             used_before: (skip > 0 && self.ok[..skip as usize].iter().any(|count| *count > 0)).then(|| {
                 let last = self.ok[..skip as usize].iter().rposition(|count| *count > 0).unwrap_or_default() as i64;
                 Instant(begins(frame.from).0 + (last - i64::from(skip)) * 3_600_000)
