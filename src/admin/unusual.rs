@@ -15,12 +15,14 @@ use super::watch::{self, Keys};
 use super::wire::{FindingView, TooYoung, UnusualView, YoungKey};
 use crate::key::{Instant, Key, KeyRef, Span, shell_line, shown};
 use crate::store::Store;
-use crate::unusual::{Finding, Limits, Severity, guessing, judge};
+use crate::unusual::{Finding, Limits, MIN_DAYS_OF_USE, Severity, guessing, judge};
 
 /// How far back is looked unless asked otherwise, and at most.
 const SINCE: (Span, Span) = (Span(24 * 3_600_000), Span(31 * 24 * 3_600_000));
 /// Findings in one answer, unless asked otherwise, and at most.
 const FINDINGS: (usize, usize) = (1_000, 100_000);
+/// Days before the time in question in which a habit is looked for where something was found. Hours are kept so long by default.
+const HABIT_DAYS: u32 = 89;
 /// Keys with too little history that are named.
 const YOUNG: usize = 1_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -93,7 +95,8 @@ fn report(store: &Store, wanted: &Wanted) -> Result<UnusualView, Failure> {
         (None, Some(account)) => Keys::These(store.ids_of_account(account)?.into_iter().collect()),
         (None, None) => Keys::All,
     };
-    let frame = watch::frame(store, *since, *now, limits)?;
+    let frame = watch::frame(store, *since, *now, limits.history_days)?;
+    let long_frame = watch::frame(store, *since, *now, limits.history_days.max(HABIT_DAYS))?;
     let mut found: Vec<(Severity, FindingView)> = Vec::new();
     let mut take = |key: Option<&Key>, finding: Finding| {
         if finding.severity >= wanted.severity {
@@ -105,19 +108,28 @@ fn report(store: &Store, wanted: &Wanted) -> Result<UnusualView, Failure> {
     }
     let mut judged = 0;
     let mut too_young = TooYoung { min_days: limits.min_days, ..TooYoung::default() };
+    let mut too_seldom = TooYoung { min_days: MIN_DAYS_OF_USE, ..TooYoung::default() };
+    let mut again: Vec<Key> = Vec::new();
     watch::each(store, &keys, &frame, |key, usage| {
         let judgement = judge(key, usage, &frame, limits);
         if let Some(key) = key {
             judged += 1;
-            if let Some(days) = judgement.too_young {
-                too_young.count += 1;
-                if too_young.keys.len() < YOUNG {
-                    too_young.keys.push(YoungKey { key_id: key.id, key: label(key), days });
-                }
+            for (list, days) in [(&mut too_young, judgement.too_young), (&mut too_seldom, judgement.too_seldom)] {
+                list.add(key, days);
+            }
+            if long_frame.from < frame.from && judgement.findings.iter().any(|finding| finding.kind.may_be_habit()) {
+                again.push(key.clone());
+                return;
             }
         }
         judgement.findings.into_iter().for_each(|finding| take(key, finding));
     })?;
+    // What comes once a month is told from what is known of longer. Few keys have a finding, so that is read for these alone.
+    for key in again {
+        if let Some(usage) = watch::of_key(store, &key, &long_frame)? {
+            judge(Some(&key), &usage, &long_frame, limits).findings.into_iter().for_each(|finding| take(Some(&key), finding));
+        }
+    }
     found.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| other.at.cmp(&one.at)));
     let total = found.len() as u64;
     found.truncate(wanted.limit);
@@ -130,6 +142,7 @@ fn report(store: &Store, wanted: &Wanted) -> Result<UnusualView, Failure> {
         total,
         keys: judged,
         too_young,
+        too_seldom,
     })
 }
 
@@ -144,6 +157,17 @@ fn view(key: Option<&Key>, finding: Finding) -> FindingView {
         expected: finding.expected,
         evidence: finding.evidence,
         command: shell_line(&finding.command),
+    }
+}
+
+impl TooYoung {
+    /// Adds a key that has too few days, if it has.
+    fn add(&mut self, key: &Key, days: Option<u32>) {
+        let Some(days) = days else { return };
+        self.count += 1;
+        if self.keys.len() < YOUNG {
+            self.keys.push(YoungKey { key_id: key.id, key: label(key), days });
+        }
     }
 }
 

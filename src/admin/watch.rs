@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ahash::AHashMap;
+
 use crate::key::{Instant, Key, KeyId, Verdict};
 use crate::store::{CountRow, CountryRow, KeyUses, Step, Store, StoreError};
-use crate::unusual::{Frame, Guesser, Limits, OldSecret, Seen, Usage, hour};
+use crate::unusual::{Frame, Guesser, OldSecret, Seen, Usage, hour};
 
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 const MINUTE_MS: i64 = 60_000;
 /// A bucket for each value of a byte: see [`KeyId::bucket`].
 const BUCKETS: std::ops::RangeInclusive<u8> = 0..=u8::MAX;
@@ -17,10 +20,13 @@ pub(super) enum Keys {
     These(BTreeSet<KeyId>),
 }
 
-/// The frame around the time from `since` to `now`, with what was counted in it.
-pub(super) fn frame(store: &Store, since: Instant, now: Instant, limits: &Limits) -> Result<Frame, StoreError> {
-    let (since, last) = (hour(since), hour(now));
-    let from = since.saturating_sub(limits.history_days * 24);
+/// The frame around the time from `since` to `now`, with so many days before it as far as their hours are kept, and with what was counted in it.
+pub(super) fn frame(store: &Store, since: Instant, now: Instant, days: u32) -> Result<Frame, StoreError> {
+    let last = hour(now);
+    // A day that is not kept by the hour would look as if all of it had been in one.
+    let kept = hour(Instant(store.usage_kept().hours_since.0.saturating_add(HOUR_MS - 1))).min(last);
+    let since = hour(since).max(kept);
+    let from = since.saturating_sub(days * 24).max(kept);
     let mut covered = vec![0u8; (last + 1 - from) as usize];
     for (begin, end) in store.usage_covered(begins(from), now)? {
         let mut at = begin.0 - begin.0.rem_euclid(MINUTE_MS);
@@ -99,24 +105,13 @@ impl Gathered {
 
 /// Hands over the usage of each key that was used in the frame and is not deleted, and (for all keys) that of tokens that no key has, with `None`.
 pub(super) fn each(store: &Store, keys: &Keys, frame: &Frame, mut with: impl FnMut(Option<&Key>, &Usage)) -> Result<(), StoreError> {
-    let (from, until) = (begins(frame.from), Instant(frame.now.0.saturating_add(HOUR_MS)));
-    let wanted = |key: &KeyId| match keys {
-        Keys::All => true,
-        Keys::These(keys) => keys.contains(key),
-    };
     for bucket in BUCKETS {
         if let Keys::These(keys) = keys
             && !keys.iter().any(|key| key.bucket() == bucket)
         {
             continue;
         }
-        let mut found: BTreeMap<KeyId, Gathered> = BTreeMap::new();
-        for row in store.usage_series(bucket, from, until, Step::Hour)?.iter().filter(|row| wanted(&row.key)) {
-            found.entry(row.key).or_default().count(row, frame);
-        }
-        for row in store.usage_country_series(bucket, from, until, Step::Hour)?.iter().filter(|row| wanted(&row.key)) {
-            found.entry(row.key).or_default().place(row, frame);
-        }
+        let mut found = gather(store, keys, frame, bucket)?;
         for uses in store.uses_of_bucket(bucket)? {
             if let Some(gathered) = found.get_mut(&uses.key) {
                 gathered.uses(uses);
@@ -137,6 +132,59 @@ pub(super) fn each(store: &Store, keys: &Keys, frame: &Frame, mut with: impl FnM
     Ok(())
 }
 
+/// The usage of one key; none where it was not used in the frame.
+pub(super) fn of_key(store: &Store, key: &Key, frame: &Frame) -> Result<Option<Usage>, StoreError> {
+    let mut found = None;
+    each(store, &Keys::These(BTreeSet::from([key.id])), frame, |_, usage| found = Some(usage.clone()))?;
+    Ok(found)
+}
+
+/// What the wanted keys of a bucket counted in the frame, by key.
+fn gather(store: &Store, keys: &Keys, frame: &Frame, bucket: u8) -> Result<BTreeMap<KeyId, Gathered>, StoreError> {
+    let span = (begins(frame.from), Instant(frame.now.0.saturating_add(HOUR_MS)));
+    if let Keys::These(keys) = keys {
+        let mut found: BTreeMap<KeyId, Gathered> = BTreeMap::new();
+        for &id in keys.iter().filter(|id| id.bucket() == bucket) {
+            for row in store.usage_counts(Some(id), span.0, span.1, Step::Hour) {
+                found.entry(id).or_default().count(&row?, frame);
+            }
+            for row in store.usage_countries(Some(id), span.0, span.1, Step::Hour) {
+                found.entry(id).or_default().place(&row?, frame);
+            }
+        }
+        return Ok(found);
+    }
+    // Rows of a key come one behind the other, so it is looked up once for them.
+    let mut all = Places::default();
+    let mut countries = Places::default();
+    store.each_usage(bucket, span, Step::Hour, |row| all.of(row.key).count(&row, frame), |row| countries.of(row.key).place(&row, frame))?;
+    let mut found: BTreeMap<KeyId, Gathered> = all.gathered.into_iter().collect();
+    for (id, gathered) in countries.gathered {
+        found.entry(id).or_default().usage.countries = gathered.usage.countries;
+    }
+    Ok(found)
+}
+
+/// What is gathered of the keys of a bucket.
+#[derive(Default)]
+struct Places {
+    gathered: Vec<(KeyId, Gathered)>,
+    places: AHashMap<KeyId, usize>,
+    last: usize,
+}
+
+impl Places {
+    fn of(&mut self, key: KeyId) -> &mut Gathered {
+        if self.gathered.get(self.last).is_none_or(|(last, _)| *last != key) {
+            self.last = *self.places.entry(key).or_insert(self.gathered.len());
+            if self.last == self.gathered.len() {
+                self.gathered.push((key, Gathered::default()));
+            }
+        }
+        &mut self.gathered[self.last].1
+    }
+}
+
 /// Whether the key was used in the history of the frame.
 fn was_used(usage: &Usage, frame: &Frame) -> bool {
     let since = (frame.since - frame.from) as usize;
@@ -144,13 +192,17 @@ fn was_used(usage: &Usage, frame: &Frame) -> bool {
     any(&usage.ok) || usage.denials.iter().any(|(_, series)| any(series))
 }
 
-/// The last day before a moment on which a key was used; as its last moment, as far as that is known.
+/// The end of the last hour before a moment in which a key was used; of the last day, where hours are not kept any more. It may have been used as late as that.
 fn used_before(store: &Store, key: KeyId, before: Instant) -> Result<Option<Instant>, StoreError> {
     let mut last = None;
-    for row in store.usage_counts(Some(key), Instant(0), before, Step::Day) {
+    for row in store.usage_counts(Some(key), Instant(0), before, Step::Hour) {
         last = last.max(Some(row?.at));
     }
-    Ok(last)
+    let hours_since = store.usage_kept().hours_since;
+    Ok(last.map(|at| {
+        let unit = if at >= hours_since { HOUR_MS } else { DAY_MS };
+        Instant((at.0 + unit).min(before.0) - 1)
+    }))
 }
 
 /// Who sent tokens that nobody has, in the frame. The counts of an hour in which the daemon was started again add up, and so do their errors.

@@ -2,8 +2,9 @@ use super::args::traffic::Unusual;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, with_query};
 use super::notes::{Note, notes};
-use super::screen::{Hue, Screen, grouped};
-use crate::admin::wire::{FindingView, UnusualView};
+use super::screen::{Hue, Screen, counted, grouped};
+use super::table::wrapped;
+use crate::admin::wire::{FindingView, TooYoung, UnusualView};
 
 /// What findings of tokens that no key has stand under.
 const NOBODY: &str = "(no key)";
@@ -20,7 +21,7 @@ pub(crate) fn unusual(admin: &Admin, screen: &Screen, arguments: &Unusual) -> Re
     let view: UnusualView = admin.get(&with_query("/v1/unusual", &query))?;
     screen.show(&view, || text(screen, &view))?;
     if !screen.json {
-        quiet(&view);
+        quiet(screen, &view);
     }
     let alarming = view.findings.iter().any(|finding| finding.severity != "info");
     Ok(if alarming { Exit::No } else { Exit::Ok })
@@ -30,7 +31,7 @@ pub(crate) fn unusual(admin: &Admin, screen: &Screen, arguments: &Unusual) -> Re
 fn text(screen: &Screen, view: &UnusualView) -> String {
     if view.findings.is_empty() && screen.terminal {
         let since = screen.moment(view.since);
-        return format!("{} Nothing unusual on {} keys since {since}.\n", screen.paint("✓", Hue::Good), grouped(view.keys));
+        return format!("{} Nothing unusual on {} since {since}.\n", screen.paint("✓", Hue::Good), counted(view.keys, "key"));
     }
     let list: Vec<Note<'_>> = view.findings.iter().map(note).collect();
     notes(screen, &list)
@@ -52,20 +53,32 @@ fn note(finding: &FindingView) -> Note<'_> {
 }
 
 /// What could not be judged, so that silence is not taken for peace.
-fn quiet(view: &UnusualView) {
-    let young = &view.too_young;
-    if young.count > 0 {
-        let some: Vec<String> = young.keys.iter().take(3).map(|key| format!("{} ({} d)", key.key, key.days)).collect();
-        let more = if young.count > 3 { " and others" } else { "" };
-        eprintln!(
-            "{} of {} keys have less than {} days of use: only secrets and guesses were judged of {}{more}",
-            grouped(young.count),
-            grouped(view.keys),
-            young.min_days,
-            some.join(", "),
-        );
+fn quiet(screen: &Screen, view: &UnusualView) {
+    let UnusualView { too_young, too_seldom, .. } = view;
+    if let Some(which) = left_out(too_young, view.keys) {
+        let days = counted(too_young.min_days.into(), "day");
+        tell(screen, &format!("{which} first used less than {days} before: judged by secrets and guesses alone"), too_young);
+    }
+    if let Some(which) = left_out(too_seldom, view.keys) {
+        let days = counted(too_seldom.min_days.into(), "day");
+        tell(screen, &format!("{which} used on fewer than {days} before: countries and networks not judged"), too_seldom);
     }
     if (view.findings.len() as u64) < view.total {
-        eprintln!("{} of {} findings shown: --limit, --severity, or one KEY", grouped(view.findings.len() as u64), grouped(view.total));
+        let shown = counted(view.findings.len() as u64, "finding");
+        eprintln!("{shown} of {} shown: --limit, --severity, or one KEY", grouped(view.total));
     }
+}
+
+/// `1 of 12 keys was`
+fn left_out(list: &TooYoung, keys: u64) -> Option<String> {
+    (list.count > 0)
+        .then(|| format!("{} of {} {}", grouped(list.count), counted(keys, "key"), if list.count == 1 { "was" } else { "were" }))
+}
+
+/// A sentence and the keys that it is of, in lines that fit where a person reads them.
+fn tell(screen: &Screen, sentence: &str, list: &TooYoung) {
+    let some: Vec<String> = list.keys.iter().take(3).map(|key| format!("{} ({} d)", key.key, key.days)).collect();
+    let more = if list.count > 3 { " and others; --json names them" } else { "" };
+    let text = format!("{sentence}: {}{more}", some.join(", "));
+    if screen.terminal { wrapped(&text, screen.width).iter().for_each(|line| eprintln!("{line}")) } else { eprintln!("{text}") }
 }

@@ -65,7 +65,7 @@ impl Default for Limits {
 /// The time in question, and the time that it is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The hour (since 1970-01-01T00:00:00Z) of the first place of every series.
+    /// The hour (since 1970-01-01T00:00:00Z) of the first place of every series. What is before the days that are compared with shows habits.
     pub from: u32,
     /// The first hour in question.
     pub since: u32,
@@ -92,7 +92,7 @@ pub struct Usage {
     pub networks_forgotten: Option<Instant>,
     /// The most networks within ten minutes, by day (since 1970-01-01).
     pub spreads: Vec<(u32, u32)>,
-    /// When the key was used last before the frame's `from`, as far as is known.
+    /// When the key was used last before the frame's `from`, or later, as far as is known.
     pub used_before: Option<Instant>,
 }
 
@@ -183,6 +183,11 @@ impl Kind {
         Kind::Dormant,
         Kind::OldSecret,
     ];
+
+    /// Whether a longer history may show that it is nothing unusual.
+    pub fn may_be_habit(self) -> bool {
+        matches!(self, Kind::Surge | Kind::Drop | Kind::Denials | Kind::NewCountry | Kind::NewNetwork)
+    }
 
     /// The word that every interface writes.
     pub fn as_str(self) -> &'static str {

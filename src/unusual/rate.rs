@@ -15,6 +15,10 @@ const FITTED: usize = 14;
 /// A whole day must be so many times as much, or as little, as the second of the largest, or smallest, days before: where requests come in a few
 /// heaps, days differ more than a median and a deviation can tell.
 const DAY_FACTOR: u64 = 2;
+/// What has only moved by an hour is not much more than the second of the largest of the hour beside it: less than so many times, over so many.
+const MOVED: (u64, u64) = (3, 2);
+/// Days of the last week below which it does not say how much the source does by now.
+const FEW_DAYS: usize = 3;
 /// Times as much as expected from which a surge is critical, and requests.
 const CRITICAL: (u64, u64) = (10, 1_000);
 
@@ -235,11 +239,16 @@ impl Bins {
         }
         let (weeks, of_week) = expected_of(&mut self.same_day_of_week(bin, self.since.min(bin), limits.history_days));
         all = all && (weeks == 0 || deviates(of_week));
+        // A source that does more for some days, or grows, is compared with what it does by now.
+        let (recent, of_late) = expected_of(&mut self.before(bin, WEEK as u32));
+        all = all && (recent < FEW_DAYS || deviates(of_late));
         if self.of_day > 1 && all {
             // What comes an hour earlier or later than usual has only moved: a job that starts about the hour, or summer time.
             for near in [bin.wrapping_sub(1), bin + 1] {
                 let (days, expected) = expected_of(&mut self.before(near, limits.history_days));
-                all = all && (days < limits.min_days as usize || deviates(expected));
+                let second = second_largest(self.before(near, limits.history_days).map(|at| sums[at]));
+                let is_more = way == Way::Down || sums[bin].saturating_mul(MOVED.1) > second.saturating_mul(MOVED.0);
+                all = all && (days < limits.min_days as usize || deviates(expected) && is_more);
             }
         }
         all.then_some((bin, expected))
@@ -260,6 +269,8 @@ impl Bins {
             self.before(bin, limits.history_days).map(|at| sums[at] as f64).collect()
         };
         let of_week: Vec<f64> = self.same_day_of_week(bin, end, limits.history_days).map(|at| sums[at] as f64).collect();
+        let late = if bin < end { 0 } else { WEEK as u32 };
+        let of_late: Vec<f64> = self.before(bin, late).map(|at| sums[at] as f64).collect();
         let away = |values: &[f64], spread: f64| {
             let middle = median(&mut values.to_vec());
             // A median of few values is itself uncertain: its variance is π/2 of that of a mean (Laplace).
@@ -273,13 +284,15 @@ impl Bins {
         let towards = |score: f64| if way == Way::Up { score } else { -score };
         let of_all = towards(away(&others, spread));
         let nearer = if of_week.is_empty() { of_all } else { of_all.min(towards(away(&of_week, 1.0))) };
+        let nearer = if of_late.len() < FEW_DAYS { nearer } else { nearer.min(towards(away(&of_late, 1.0))) };
         Some((of_all, nearer))
     }
 
     /// How the source scatters, and from which score on a bin is unusual for it.
     fn history(&self, sums: &[u64], way: Way, limits: &Limits) -> History {
         let end = self.since.min(sums.len());
-        let begin = self.begin.max(end.saturating_sub(limits.history_days as usize * self.of_day));
+        // All that is known, which may be more than what is compared with: what came a month ago, and the month before, is a habit.
+        let begin = self.begin.min(end);
         let mut pairs = Vec::new();
         let mut values = Vec::new();
         for slot in begin..end.min(begin + self.of_day) {
@@ -345,6 +358,12 @@ impl Bins {
         }
         history
     }
+}
+
+/// The largest number but for one.
+fn second_largest(numbers: impl Iterator<Item = u64>) -> u64 {
+    let (_, second) = numbers.fold((0, 0), |(first, second), number| (number.max(first), number.min(first).max(second)));
+    second
 }
 
 /// What a source does by itself.

@@ -50,5 +50,5 @@ fn a_secret_that_is_replaced_is_told_as_long_as_it_is_used() {
     eventually("it is refused", || daemon.run(&["unusual", "acme/web"]).code == 1);
     let told = daemon.run(&["unusual"]);
     assert!(told.stdout.contains("warning\told_secret\tsecret 1 has retired and was presented once"), "{told:?}");
-    assert!(told.stderr.contains("1 of 1 keys have less than 7 days of use"), "{told:?}");
+    assert!(told.stderr.contains("1 of 1 key was first used less than 7 days before"), "{told:?}");
 }

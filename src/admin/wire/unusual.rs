@@ -23,6 +23,9 @@ pub struct UnusualView {
     pub keys: u64,
     /// Keys of which neither rates nor denials nor places were judged, since they have too little history.
     pub too_young: TooYoung,
+    /// Keys that were used on too few days to tell what is new: neither countries nor networks were judged.
+    #[serde(default)]
+    pub too_seldom: TooYoung,
 }
 
 /// Something unusual.
@@ -56,7 +59,7 @@ pub struct FindingView {
 pub struct TooYoung {
     /// How many.
     pub count: u64,
-    /// Days of use that are needed.
+    /// Days that are needed.
     pub min_days: u32,
     /// The first thousand of them.
     pub keys: Vec<YoungKey>,
@@ -70,6 +73,6 @@ pub struct YoungKey {
     pub key_id: KeyId,
     /// Its `account/name`.
     pub key: String,
-    /// Days since its first use.
+    /// Days from its first use to the time in question; in `too_seldom`, days on which it was used.
     pub days: u32,
 }

@@ -38,6 +38,24 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Hands over what a bucket ([`KeyId::bucket`]) counted, as it stands there: neither in order nor joined, so a key and a unit may come more than once. Rows of a key
+    /// within one row of the store come one behind the other. Units are as those of `usage_counts`.
+    pub fn each_usage(
+        &self,
+        bucket: u8,
+        (since, until): (Instant, Instant),
+        step: Step,
+        mut count: impl FnMut(CountRow),
+        mut country: impl FnMut(CountryRow),
+    ) -> Result<(), StoreError> {
+        let reader = Reader::new(self)?;
+        let plan = Plan::new(&reader.marks, bucket, (since, until), step);
+        counts_into(&reader, bucket, None, &plan, &mut count)?;
+        countries_into(&reader, bucket, None, &plan, &mut country)
+    }
+}
+
 /// Counts by unit.
 pub struct CountRows<'s>(Rows<'s, CountRow>);
 
@@ -100,27 +118,7 @@ impl<'s, T> Rows<'s, T> {
 
 fn counts_of(reader: &Reader<'_>, bucket: u8, only: Option<KeyId>, plan: &Plan) -> Result<Vec<CountRow>, StoreError> {
     let mut rows: Vec<CountRow> = Vec::new();
-    for &(tier, from, to) in &plan.segments {
-        reader.each_block(tier, bucket, (from, to), only, |base, block| {
-            let mut known = true;
-            block.each_count(|place, count| {
-                let minute = base + u64::from(place.unit) * tier.minutes();
-                if (from..to).contains(&minute) {
-                    let verdict = Verdict::from_number(place.verdict);
-                    known &= verdict.is_some();
-                    rows.extend(verdict.map(|verdict| CountRow {
-                        key: block.key,
-                        at: instant(plan.unit_of(minute)),
-                        version: place.version,
-                        function: FunctionId(place.function),
-                        verdict,
-                        count,
-                    }));
-                }
-            })?;
-            known.then_some(())
-        })?;
-    }
+    counts_into(reader, bucket, only, plan, &mut |row| rows.push(row))?;
     // Stable, since that finds what is in order already: the rows that were read.
     rows.sort_by_key(|row| (row.key, row.at, row.version, row.function, row.verdict));
     rows.dedup_by(|later, kept| {
@@ -135,17 +133,7 @@ fn counts_of(reader: &Reader<'_>, bucket: u8, only: Option<KeyId>, plan: &Plan) 
 
 fn countries_of(reader: &Reader<'_>, bucket: u8, only: Option<KeyId>, plan: &Plan) -> Result<Vec<CountryRow>, StoreError> {
     let mut rows: Vec<CountryRow> = Vec::new();
-    for &(tier, from, to) in &plan.segments {
-        reader.each_block(tier, bucket, (from, to), only, |base, block| {
-            block.each_country(|(unit, code), count| {
-                let minute = base + u64::from(unit) * tier.minutes();
-                if (from..to).contains(&minute) {
-                    let country = (code != NO_COUNTRY).then_some(Country(code));
-                    rows.push(CountryRow { key: block.key, at: instant(plan.unit_of(minute)), country, count });
-                }
-            })
-        })?;
-    }
+    countries_into(reader, bucket, only, plan, &mut |row| rows.push(row))?;
     rows.sort_by_key(|row| (row.key, row.at, row.country));
     rows.dedup_by(|later, kept| {
         let same = (later.key, later.at, later.country) == (kept.key, kept.at, kept.country);
@@ -155,6 +143,56 @@ fn countries_of(reader: &Reader<'_>, bucket: u8, only: Option<KeyId>, plan: &Pla
         same
     });
     Ok(rows)
+}
+
+/// Hands over counts as they stand in the rows.
+fn counts_into(
+    reader: &Reader<'_>,
+    bucket: u8,
+    only: Option<KeyId>,
+    plan: &Plan,
+    take: &mut impl FnMut(CountRow),
+) -> Result<(), StoreError> {
+    for &(tier, from, to) in &plan.segments {
+        reader.each_block(tier, bucket, (from, to), only, |base, block| {
+            let mut known = true;
+            block.each_count(|place, count| {
+                let minute = base + u64::from(place.unit) * tier.minutes();
+                if (from..to).contains(&minute) {
+                    let verdict = Verdict::from_number(place.verdict);
+                    known &= verdict.is_some();
+                    if let Some(verdict) = verdict {
+                        let (at, version, function) = (instant(plan.unit_of(minute)), place.version, FunctionId(place.function));
+                        take(CountRow { key: block.key, at, version, function, verdict, count });
+                    }
+                }
+            })?;
+            known.then_some(())
+        })?;
+    }
+    Ok(())
+}
+
+/// As `counts_into`, by country.
+fn countries_into(
+    reader: &Reader<'_>,
+    bucket: u8,
+    only: Option<KeyId>,
+    plan: &Plan,
+    take: &mut impl FnMut(CountryRow),
+) -> Result<(), StoreError> {
+    for &(tier, from, to) in &plan.segments {
+        reader.each_block(tier, bucket, (from, to), only, |base, block| {
+            block.each_country(|(unit, code), count| {
+                let minute = base + u64::from(unit) * tier.minutes();
+                if (from..to).contains(&minute) {
+                    let country = (code != NO_COUNTRY).then_some(Country(code));
+                    take(CountryRow { key: block.key, at: instant(plan.unit_of(minute)), country, count });
+                }
+            })
+        })?;
+    }
+    Ok(())
 }
 
 /// Which rows are read for a span of a bucket, and of which unit that is counted which they make.
