@@ -6,7 +6,7 @@ use crate::advise::{Called, Evidence};
 use crate::key::{Function, FunctionId, Instant, Key, KeyId, Span, Verdict};
 use crate::store::{CountRow, CountryRow, KeyUses, Step, Store, StoreError};
 
-/// Entries of a key's history that are searched for the latest change of a list.
+/// Entries of a key's history that are read at a time, until the latest change of each list is found.
 const ENTRIES: usize = 100;
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
@@ -25,7 +25,7 @@ impl Catalog {
 
 /// All that is known of the usage of one key in the last 400 days. Secrets that are good no more are told of as far back as `lately`.
 pub(super) fn of_key(store: &Store, key: &Key, catalog: &Catalog, now: Instant, lately: Span) -> Result<Evidence, StoreError> {
-    let (since, until) = span(now);
+    let (since, until) = span(store, now)?;
     let mut evidence = blank(store, key, store.uses(key.id)?, since)?;
     for row in store.usage_counts(Some(key.id), since, until, Step::Hour) {
         add_count(&mut evidence, &row?, catalog, Instant(now.0.saturating_sub(lately.0)));
@@ -46,7 +46,7 @@ pub(super) fn of_each(
     (now, lately): (Instant, Span),
     mut with: impl FnMut(&Key, &Evidence),
 ) -> Result<(), StoreError> {
-    let (since, until) = span(now);
+    let (since, until) = span(store, now)?;
     let lately = Instant(now.0.saturating_sub(lately.0));
     let mut buckets: Vec<Vec<KeyId>> = vec![Vec::new(); 256];
     for id in ids {
@@ -84,17 +84,19 @@ pub(super) fn of_each(
     Ok(())
 }
 
-/// From when to when usage is looked at.
-fn span(now: Instant) -> (Instant, Instant) {
+/// From when to when usage is looked at: 400 days, or as long as there was counted and is kept.
+fn span(store: &Store, now: Instant) -> Result<(Instant, Instant), StoreError> {
     let since = (now.0 - LOOKED_AT_MS).max(0);
-    (Instant(since - since % DAY_MS), now.plus(Span(MINUTE_MS)))
+    let begun = store.usage_begun()?.unwrap_or(now).min(now);
+    let since = Instant(since - since % DAY_MS).max(begun).max(store.usage_kept().days_since);
+    Ok((since, now.plus(Span(MINUTE_MS))))
 }
 
 /// What is known of a key without its counts.
 fn blank(store: &Store, key: &Key, uses: KeyUses, since: Instant) -> Result<Evidence, StoreError> {
     let (networks, last_uses) = (uses.networks, uses.last);
-    let looked_at = key.created_at.max(since);
-    let [grants_since, networks_since, countries_since] = lists_since(store, key)?;
+    let ([grants_since, networks_since, countries_since], known) = lists_since(store, key)?;
+    let looked_at = key.created_at.max(since).max(known);
     Ok(Evidence {
         since: looked_at,
         functions: BTreeMap::new(),
@@ -126,16 +128,25 @@ fn add_count(evidence: &mut Evidence, row: &CountRow, catalog: &Catalog, lately:
     }
 }
 
-/// When grants, networks and countries became what they are: at their latest change that the key's history tells of, else with the key.
-fn lists_since(store: &Store, key: &Key) -> Result<[Instant; 3], StoreError> {
-    let mut since = [key.created_at; 3];
-    // The first revision is that of the key as it was made.
-    if key.revision > 1 {
-        let entries = store.history(Some(key.id), None, ENTRIES)?;
-        for (at, field) in since.iter_mut().zip(["grants", "networks", "countries"]) {
-            let changed = |entry: &&crate::key::history::Entry| entry.changes.iter().any(|change| change.field == field);
-            *at = entries.iter().find(changed).map_or(key.created_at, |entry| entry.at);
+/// When grants, networks and countries became what they are, and since when the key is known here: with the first entry of its history, which is later than
+/// its making where it was imported.
+fn lists_since(store: &Store, key: &Key) -> Result<([Instant; 3], Instant), StoreError> {
+    let mut since = [None; 3];
+    let (mut before, mut known) = (None, key.created_at);
+    loop {
+        let entries = store.history(Some(key.id), before, ENTRIES)?;
+        for entry in &entries {
+            for (at, field) in since.iter_mut().zip(["grants", "networks", "countries"]) {
+                if at.is_none() && entry.changes.iter().any(|change| change.field == field) {
+                    *at = Some(entry.at);
+                }
+            }
+            known = entry.at;
+        }
+        // A list that was never changed became what it is with the first entry.
+        match entries.last().filter(|_| entries.len() == ENTRIES) {
+            Some(last) => before = Some(last.sequence),
+            None => return Ok((since.map(|at| at.unwrap_or(known)), known)),
         }
     }
-    Ok(since)
 }

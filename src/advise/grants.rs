@@ -50,8 +50,14 @@ fn narrowed(key: &Key, grant: &Grant, needed: &[(&FunctionName, &Called)], evide
     let calls: u64 = needed.iter().map(|(_, called)| called.count).sum();
     let shown = needed.iter().take(SHOWN).map(|(name, called)| format!("{name} ({})", called.count)).collect::<Vec<_>>().join(", ");
     let more = if needed.len() > SHOWN { format!(" and {} more", needed.len() - SHOWN) } else { String::new() };
-    let (calls, age) = (counted(calls, "call"), long(surroundings.now.since(since)));
-    let text = format!("{grant}: {calls} in {age}, all of {shown}{more}");
+    // Calls are those of all usage that is looked at, which may be longer than the key has this grant.
+    let (calls, age) = (counted(calls, "call"), long(surroundings.now.since(evidence.since)));
+    let changed = if evidence.grants_since > evidence.since {
+        format!("; the grants were changed {} ago", long(surroundings.now.since(evidence.grants_since)))
+    } else {
+        String::new()
+    };
+    let text = format!("{grant}: {calls} in {age}, all of {shown}{more}{changed}");
     let names = needed.iter().map(|(name, _)| Grant::Exact((*name).clone())).collect();
     Advice::edit(Kind::WideGrant, key, since, text, Edit { add_grants: names, remove_grants: vec![grant.clone()], ..Edit::default() })
 }

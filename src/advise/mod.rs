@@ -191,7 +191,7 @@ impl Advice {
         Advice { kind, evidence, since, edit: Some(edit), command }
     }
 
-    /// An edit that rests on what is remembered of some requests only: a person has to know of the others.
+    /// An edit that rests on too little to be made without a person who knows the callers.
     fn suggestion(kind: Kind, key: &Key, since: Instant, evidence: String, edit: Edit) -> Advice {
         Advice { edit: None, ..Advice::edit(kind, key, since, evidence, edit) }
     }

@@ -1,5 +1,5 @@
 use super::{Advice, Edit, Evidence, Kind, Surroundings, counted, long};
-use crate::key::{Country, Key, Network};
+use crate::key::{Country, Instant, Key, Network, Span};
 
 /// Networks that are suggested for a key without any.
 const NETWORKS: usize = 8;
@@ -9,6 +9,9 @@ const COUNTRIES: usize = 5;
 const PARTS: usize = 4;
 /// A network with a shorter prefix than this is wide: what is remembered of an address is its /24, or its /48.
 const WIDE_BITS: (u8, u8) = (20, 40);
+
+/// Callers' addresses change without anybody meaning it. So what is told of networks is applied only where it rests on so long a time.
+const APPLIED_AFTER: Span = Span(28 * 86_400_000);
 
 /// Networks and countries that were never used, and keys that have none.
 pub(super) fn look(key: &Key, evidence: &Evidence, surroundings: &Surroundings, found: &mut Vec<Advice>) {
@@ -42,17 +45,18 @@ fn networks(key: &Key, evidence: &Evidence, surroundings: &Surroundings, found: 
         if seen.is_empty() {
             unused.push(*network);
         } else if is_wide(network) && seen.len() <= PARTS && seen.iter().all(|seen| within(seen, network)) {
-            let text = format!("{network}: the networks remembered of the last {age} are {} only", joined(&seen));
+            let text = format!("{network}: in {age} it was used from {} only", joined(&seen));
             let edit = Edit { add_networks: seen, remove_networks: vec![*network], ..Edit::default() };
-            found.push(Advice::suggestion(Kind::WideNetwork, key, since, text, edit));
+            found.push(of_networks(Kind::WideNetwork, key, since, text, edit, surroundings));
         }
     }
     // Without any network left the key could be used from everywhere.
     if unused.is_empty() || unused.len() == key.settings.networks.len() {
         return;
     }
-    let text = format!("{}: none of the networks remembered of the last {age} is there", joined(&unused));
-    found.push(Advice::suggestion(Kind::UnusedNetwork, key, since, text, Edit { remove_networks: unused, ..Edit::default() }));
+    let text = format!("{}: no request in {age} came from there", joined(&unused));
+    let edit = Edit { remove_networks: unused, ..Edit::default() };
+    found.push(of_networks(Kind::UnusedNetwork, key, since, text, edit, surroundings));
 }
 
 fn any_network(key: &Key, evidence: &Evidence, surroundings: &Surroundings, found: &mut Vec<Advice>) {
@@ -62,8 +66,17 @@ fn any_network(key: &Key, evidence: &Evidence, surroundings: &Surroundings, foun
     let mut seen: Vec<Network> = evidence.networks.iter().map(|(seen, _)| *seen).collect();
     seen.sort();
     let (age, what) = (long(surroundings.now.since(evidence.since)), joined(&seen));
-    let text = format!("may be used from any address; the networks remembered of the last {age} are {what} only");
-    found.push(Advice::suggestion(Kind::AnyNetwork, key, evidence.since, text, Edit { add_networks: seen, ..Edit::default() }));
+    let text = format!("may be used from any address; in {age} it was used from {what} only");
+    let edit = Edit { add_networks: seen, ..Edit::default() };
+    found.push(of_networks(Kind::AnyNetwork, key, evidence.since, text, edit, surroundings));
+}
+
+fn of_networks(kind: Kind, key: &Key, since: Instant, text: String, edit: Edit, surroundings: &Surroundings) -> Advice {
+    if surroundings.now.since(since) < APPLIED_AFTER {
+        Advice::suggestion(kind, key, since, text, edit)
+    } else {
+        Advice::edit(kind, key, since, text, edit)
+    }
 }
 
 fn any_country(key: &Key, evidence: &Evidence, surroundings: &Surroundings, found: &mut Vec<Advice>) {

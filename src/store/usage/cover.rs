@@ -34,6 +34,20 @@ impl Store {
         Ok(covered)
     }
 
+    /// The first minute that is known to be covered, if any is.
+    pub fn usage_begun(&self) -> Result<Option<Instant>, StoreError> {
+        let mut begun = None;
+        Reader::new(self)?.each_row_from(&covered_row(0), |row, value| {
+            let hour = row.last_chunk().filter(|_| row.len() == ROW_BYTES && row[0] == COVERED);
+            if let Some(hour) = hour.map(|hour| u64::from(u32::from_be_bytes(*hour))) {
+                let minutes: u64 = record::decode(Family::Usage, row, value)?;
+                begun = Some(instant(hour * 60 + u64::from(minutes.trailing_zeros().min(59))));
+            }
+            Ok(false)
+        })?;
+        Ok(begun)
+    }
+
     /// Adds the minutes that a batch tells of: those that it says were covered, and those of its rows.
     pub(super) fn add_covered(&self, usage: &UsageBatch, batch: &mut WriteBatch) {
         let mut minutes: Vec<u64> = Vec::new();
