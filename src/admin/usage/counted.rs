@@ -25,11 +25,7 @@ pub(super) struct Reading {
 impl Reading {
     /// Of `since` to `until`, cut into these periods, or into none. A unit longer than the periods tells nothing of them: its time is unknown.
     pub(super) fn of(kept: Kept, periods: Option<&Periods>, (since, until): (Instant, Instant)) -> Reading {
-        let known = match periods.map(|periods| periods.unit) {
-            Some(Unit::Minute) => kept.minutes_since,
-            Some(Unit::Hour) => kept.hours_since,
-            Some(Unit::Day) | None => kept.days_since,
-        };
+        let known = known(&kept, periods.map_or(Unit::Day, |periods| periods.unit));
         let step = match periods {
             None => Step::Day,
             Some(periods) if periods.unit == Unit::Day && periods.are_whole(Unit::Day) => Step::Day,
@@ -89,6 +85,15 @@ impl Reading {
             unknown.push((Instant(at), Instant(end)));
         }
         unknown
+    }
+}
+
+/// From when on counts by this unit are kept.
+pub(super) fn known(kept: &Kept, unit: Unit) -> Instant {
+    match unit {
+        Unit::Minute => kept.minutes_since,
+        Unit::Hour => kept.hours_since,
+        Unit::Day => kept.days_since,
     }
 }
 

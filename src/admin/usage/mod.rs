@@ -87,6 +87,9 @@ impl Wanted {
     fn read(query: UsageQuery, now: Instant, started_at: Instant) -> Result<Wanted, Failure> {
         let since = moment("since", query.since.as_deref(), now)?.unwrap_or(Instant((now.0 - SINCE.0).max(0)));
         let until = moment("until", query.until.as_deref(), now)?.unwrap_or(now);
+        if since >= now && query.since.is_some() {
+            return Err(Failure::invalid("since", format!("since: {since} is not in the past; it is {now} now")));
+        }
         if since >= until {
             return Err(Failure::invalid("since", format!("since: {since} is not before until, {until}")));
         }
@@ -116,7 +119,7 @@ impl Wanted {
             (None, None) => Whose::All,
         };
         let zone = self.zone.clone().unwrap_or_else(Zone::utc);
-        let periods = self.periods(&zone)?;
+        let periods = self.periods(store, &zone)?;
         let reading = Reading::of(store.usage_kept(), periods.as_ref(), (self.since, self.until));
         let counting = Counting { store, whose: &whose, reading: &reading, begun };
         let top = self.top.map(|most| counting.top(most)).transpose()?;
@@ -137,6 +140,7 @@ impl Wanted {
         Ok(UsageView {
             since: self.since,
             until: self.until,
+            counted_until: self.until.min(self.now),
             zone: zone.name,
             total: total.count,
             denied: (!self.by.country).then_some(total.denied),
@@ -149,9 +153,17 @@ impl Wanted {
         })
     }
 
-    fn periods(&self, zone: &Zone) -> Result<Option<Periods>, Failure> {
+    /// The periods up to now. Where they would be more than rows, those before anything was counted, or is kept by so short a unit, are left out: that nothing is
+    /// known of that time is told all the same.
+    fn periods(&self, store: &Store, zone: &Zone) -> Result<Option<Periods>, Failure> {
         let Some(unit) = self.by.period else { return Ok(None) };
-        Periods::of(unit, zone.clone(), (self.since, self.until), ROWS).map(Some).ok_or_else(too_many_rows)
+        let until = self.until.min(Instant(self.now.0.saturating_add(1)));
+        let of = |since: Instant| Periods::of(unit, zone.clone(), (since, until), ROWS);
+        if let Some(periods) = of(self.since) {
+            return Ok(Some(periods));
+        }
+        let begun = store.usage_begun()?.unwrap_or(self.started_at).max(counted::known(&store.usage_kept(), unit)).min(self.now);
+        of(self.since.max(begun)).map(Some).ok_or_else(too_many_rows)
     }
 
     /// Adds a row of zero for each period of which something is known and nothing was counted; tells those of which nothing is known.

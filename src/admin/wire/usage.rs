@@ -15,6 +15,9 @@ pub struct UsageView {
     /// To this one.
     #[schema(value_type = String)]
     pub until: Instant,
+    /// What is counted ends here: with `until`, or now where that is to come.
+    #[schema(value_type = String)]
+    pub counted_until: Instant,
     /// Hours and days are those of this time zone: a name, an offset such as `+05:30`, or `UTC`.
     pub zone: String,
     /// All verifies in that time.

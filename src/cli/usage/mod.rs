@@ -111,6 +111,7 @@ mod tests {
         UsageView {
             since: Instant(0),
             until: Instant(10_000),
+            counted_until: Instant(10_000),
             zone: "UTC".into(),
             total: 0,
             denied: Some(0),

@@ -13,6 +13,7 @@ use crate::key::Span;
 /// Keys of the page.
 const TOP: usize = 5;
 const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
 /// A person is told of what is not exact where it is more than this part of the time: a hundredth.
 const NOTABLE: i64 = 100;
 /// Rows of another table of the page.
@@ -102,6 +103,9 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
         for interval in &view.unknown {
             text.push_str(&format!("unknown: {} to {}\n", zone.exact(interval.since), zone.exact(interval.until)));
         }
+        if is_to_come(view) {
+            text.push_str(&format!("counted_until: {}\n", zone.exact(view.counted_until)));
+        }
         text.push_str(&format!("total: {}\n", view.total));
         if let Some(denied) = view.denied {
             text.push_str(&format!("denied: {denied}\n"));
@@ -118,6 +122,11 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
         flowed(&parts, ", ", screen.width).lines().map(|line| format!("{}\n", screen.paint(line, Hue::Strong))).collect();
     let times = vec![zone.moment(view.since), format!("to {} ({span}{})", zone.moment(view.until), zone.suffix())];
     text.push_str(&flowed(&times, " ", screen.width));
+    if is_to_come(view) {
+        let parts = [format!("Counted up to {}:", zone.moment(view.counted_until)), "what is to come is not in it.".to_owned()];
+        let note = flowed(&parts, " ", screen.width);
+        text.extend(note.lines().map(|line| format!("{}\n", screen.paint(line, Hue::Warn))));
+    }
     if !view.unknown.is_empty() {
         let unknown: i64 = view.unknown.iter().map(|interval| interval.until.since(interval.since).0).sum();
         let (first, rest) = (&view.unknown[0], view.unknown.len() - 1);
@@ -144,6 +153,11 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
     }
     text.push('\n');
     text
+}
+
+/// Whether the report ends later than now; two clocks may differ by a little.
+fn is_to_come(view: &UsageView) -> bool {
+    view.until.since(view.counted_until).0 > MINUTE_MS
 }
 
 /// Parts in lines no wider than this, broken between parts.
