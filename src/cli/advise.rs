@@ -6,7 +6,7 @@ use super::ask;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, key_path, with_query};
 use super::notes::Note;
-use super::screen::{Hue, Screen, grouped};
+use super::screen::{Hue, Screen, counted, grouped};
 use crate::admin::wire::{AdviceList, AdviceView, KeyView};
 use crate::catalog::change::Patch;
 use crate::key::{KeyId, KeyRef};
@@ -50,7 +50,7 @@ pub(crate) fn advise(admin: &Admin, screen: &Screen, arguments: &Advise) -> Resu
         return apply(admin, screen, &list, arguments.yes);
     }
     screen.show(&list, || match (list.advice.is_empty(), screen.terminal) {
-        (true, true) => format!("{} Nothing to tighten on {} keys.\n", screen.paint("✓", Hue::Good), grouped(list.keys)),
+        (true, true) => format!("{} Nothing to tighten on {}.\n", screen.paint("✓", Hue::Good), counted(list.keys, "key")),
         _ => text(screen, &list.advice),
     })?;
     if !screen.json && (list.advice.len() as u64) < list.total {
@@ -85,7 +85,7 @@ fn apply(admin: &Admin, screen: &Screen, list: &AdviceList, yes: bool) -> Result
             let shown = Screen { terminal: true, colour: false, ..*screen };
             eprint!("{}", text(&shown, &advice));
         }
-        ask::confirm(yes, &format!("Apply this to {} keys?", grouped(plans.len() as u64)))?;
+        ask::confirm(yes, &format!("Apply this to {}?", counted(plans.len() as u64, "key")))?;
     }
     let mut exit = Exit::Ok;
     for plan in plans {
@@ -97,14 +97,14 @@ fn apply(admin: &Admin, screen: &Screen, list: &AdviceList, yes: bool) -> Result
                 exit = Exit::TempFail;
                 applied.refused.push(Refused { key: plan.key.to_owned(), detail: failure.detail });
             }
-            Err(failure) => return Err(failure.after(&format!("{} keys had been changed", applied.changed.len()))),
+            Err(failure) => return Err(failure.after(&format!("{} had been changed", counted(applied.changed.len() as u64, "key")))),
         }
     }
     screen.show(&applied, || {
         let mut text = String::new();
         if screen.terminal {
-            let count = grouped(applied.changed.len() as u64);
-            text.push_str(&format!("{} Changed {count} keys; 'doorward history' shows each.\n", screen.paint("✓", Hue::Good)));
+            let count = counted(applied.changed.len() as u64, "key");
+            text.push_str(&format!("{} Changed {count}; 'doorward history' shows each.\n", screen.paint("✓", Hue::Good)));
         } else {
             applied.changed.iter().for_each(|key| text.push_str(&format!("{}\n", key.id)));
         }

@@ -4,7 +4,7 @@ use super::args::functions::{Functions, Remove};
 use super::ask;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, escaped, with_query};
-use super::screen::{Hue, Screen};
+use super::screen::{Hue, Screen, counted};
 use super::table::{Grid, field};
 use crate::admin::wire::{FunctionBody, FunctionList, FunctionView, RestrictBody};
 use crate::key::FunctionName;
@@ -73,7 +73,7 @@ fn done(screen: &Screen, function: &FunctionView, done: &str) -> Result<Exit, Fa
         }
         let mut text = format!("{} {done} {}{restricted}\n", screen.paint("✓", Hue::Good), function.name);
         if !function.keys.is_empty() {
-            text.push_str(&format!("  {} keys lost a grant:\n", function.keys.len()));
+            text.push_str(&format!("  {} lost a grant:\n", counted(function.keys.len() as u64, "key")));
             function.keys.iter().for_each(|id| text.push_str(&format!("    {id}\n")));
         }
         text

@@ -7,7 +7,7 @@ use super::args::keys::{Expiring, List, One};
 use super::ask;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, key_path, with_query};
-use super::screen::{Hue, Screen, grouped, now};
+use super::screen::{Hue, Screen, counted, grouped, now};
 use super::view;
 use super::wizard;
 use crate::admin::wire::{BulkAction, BulkBody, BulkView, CopyBody, CreateBody, KeyPage, KeyView, MadeView};
@@ -222,14 +222,14 @@ fn many(admin: &Admin, screen: &Screen, body: BulkBody, yes: bool, revision: Opt
             BulkAction::Edit => "Change",
         };
         // Counting a large store takes a moment, so without anybody to ask it is not counted.
-        let count = if ask::can_ask() { grouped(every(admin, &filter)?.len() as u64) } else { "all".to_owned() };
-        ask::confirm(false, &format!("{doing} {count} keys {}?", chosen(&body.select)))?;
+        let count = if ask::can_ask() { counted(every(admin, &filter)?.len() as u64, "key") } else { "all keys".to_owned() };
+        ask::confirm(false, &format!("{doing} {count} {}?", chosen(&body.select)))?;
     }
     let done: BulkView = admin.send(Method::POST, "/v1/keys-bulk", &body, None)?;
     screen.show(&done, || {
         let count = done.changed.len() as u64;
         if screen.terminal {
-            return format!("{} Changed {} keys; the others were already so.\n", screen.paint("✓", Hue::Good), grouped(count));
+            return format!("{} Changed {}; the others were already so.\n", screen.paint("✓", Hue::Good), counted(count, "key"));
         }
         done.changed.iter().map(|id| format!("{id}\n")).collect()
     })?;

@@ -140,6 +140,11 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 key`, `1 234 keys`
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

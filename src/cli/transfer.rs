@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 use super::args::transfer::{Export, Import};
 use super::exit::{Exit, Failure};
 use super::http::{Admin, with_query};
-use super::screen::{Hue, Screen, grouped, now};
+use super::screen::{Hue, Screen, counted, now};
 use crate::admin::wire::{GeneratedView, ImportView};
 
 /// `import`
@@ -46,9 +46,9 @@ pub(crate) fn import(admin: &Admin, screen: &Screen, arguments: &Import) -> Resu
             let tokens = kept.as_ref().map(|path| format!("tokens_out: {}\n", path.display())).unwrap_or_default();
             return format!("imported: {imported}\ngenerated: {generated}\n{tokens}");
         }
-        let mut text = format!("{} Imported {} keys\n", screen.paint("✓", Hue::Good), grouped(imported));
+        let mut text = format!("{} Imported {}\n", screen.paint("✓", Hue::Good), counted(imported, "key"));
         if let Some(path) = &kept {
-            let warning = format!("{} new tokens are in {}: nowhere else, and never again.", grouped(generated), path.display());
+            let warning = format!("{} in {}: nowhere else, and never again.", counted(generated, "new token"), path.display());
             text.push_str(&format!("  {}\n  Hand them over, then delete the file.\n", screen.paint(&warning, Hue::Warn)));
         }
         text
@@ -61,7 +61,10 @@ fn after_failure(mut failure: Failure, tokens: Option<TokenFile>) -> Failure {
     let mut done = failure.import.take();
     let imported = done.as_ref().map_or(0, |done| done.imported);
     if imported > 0 {
-        failure.detail.push_str(&format!(" ({imported} keys of the lines before were imported and stay)"));
+        failure.detail.push_str(&format!(
+            " (of the lines before, {} imported and there to stay)",
+            if imported == 1 { "1 key is".to_owned() } else { format!("{imported} keys are") }
+        ));
     }
     match (tokens, done.as_mut().filter(|done| !done.generated.is_empty())) {
         (Some(mut tokens), Some(done)) => match tokens.write(&mut done.generated) {

@@ -4,18 +4,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward::client::{Client, Request};
 
+use doorward::key::Token;
+
 use crate::daemon::{Daemon, Made, eventually};
 
 const KEYS: usize = 24;
+/// What is asked for: the keys, a token that no key has, and what is no token.
+const TOKENS: usize = KEYS + 2;
+const UNKNOWN: usize = KEYS;
+const MALFORMED: usize = KEYS + 1;
 const CLIENTS: u64 = 3;
 const FUNCTIONS: [&str; 3] = ["leads.insert", "leads.list", "nobody.registered"];
 
-/// What one client knows of the verifies of each key.
+/// What one client knows of the verifies of each token.
 #[derive(Clone, Copy, Default)]
 struct Told {
     answered: u64,
     /// Sent, and not answered when the daemon was killed: they may count or not.
     open: u64,
+    /// Networks from which one was answered, a bit for each.
+    networks: u32,
 }
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -49,14 +57,17 @@ fn the_sum_is_what_the_clients_were_answered() {
         daemon.json(&["functions", "add", function]);
     }
     let keys: Vec<Made> = (0..KEYS).map(|number| daemon.create(&format!("acme/k{number}"), &["--grant", "leads.*"])).collect();
-    let mut told = [Told::default(); KEYS];
+    let stranger = Token::generate("dw").expect("a token");
+    let mut tokens: Vec<&[u8]> = keys.iter().map(|key| key.token.as_bytes()).collect();
+    tokens.extend([stranger.expose(), b"no token at all"]);
+    let mut told = [Told::default(); TOKENS];
     for round in 0..kills {
         let socket = daemon.run_dir().join("verify.sock");
         let asked = thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|_| {
-                    let (mut dice, keys, socket) = (Dice(dice.below(u64::MAX)), &keys, &socket);
-                    scope.spawn(move || ask_until_killed(socket, keys, &mut dice))
+                    let (mut dice, tokens, socket) = (Dice(dice.below(u64::MAX)), &tokens, &socket);
+                    scope.spawn(move || ask_until_killed(socket, tokens, &mut dice))
                 })
                 .collect();
             thread::sleep(Duration::from_micros(2_000 + dice.below(250_000)));
@@ -64,9 +75,9 @@ fn the_sum_is_what_the_clients_were_answered() {
             clients.into_iter().map(|client| client.join().expect("a client")).collect::<Vec<_>>()
         });
         for of_client in asked {
-            told.iter_mut()
-                .zip(of_client)
-                .for_each(|(sum, more)| (sum.answered, sum.open) = (sum.answered + more.answered, sum.open + more.open));
+            for (sum, more) in told.iter_mut().zip(of_client) {
+                *sum = Told { answered: sum.answered + more.answered, open: sum.open + more.open, networks: sum.networks | more.networks };
+            }
         }
         // Some die again before they are ready, while they take over what the one before left.
         if round % 3 == 1 {
@@ -77,10 +88,30 @@ fn the_sum_is_what_the_clients_were_answered() {
     let answered: u64 = told.iter().map(|told| told.answered).sum();
     assert!(answered > kills * 100, "only {answered} answers");
     let total = |daemon: &Daemon, key: &Made| daemon.json(&["usage", &key.id])["total"].as_u64().expect("a total");
-    let all = |daemon: &Daemon| keys.iter().map(|key| total(daemon, key)).collect::<Vec<_>>();
+    let all = |daemon: &Daemon| {
+        let mut sums: Vec<u64> = keys.iter().map(|key| total(daemon, key)).collect();
+        let nobodys = daemon.json(&["usage", "--by", "key,verdict"]);
+        let rows = nobodys["rows"].as_array().expect("rows");
+        let of = |verdict| {
+            rows.iter().filter(|row| row["key"] == "(no key)" && row["verdict"] == verdict).filter_map(|row| row["count"].as_u64())
+        };
+        sums.extend(["unknown", "malformed"].map(|verdict| of(verdict).sum::<u64>()));
+        sums
+    };
     let right = |sums: &[u64]| sums.iter().zip(&told).all(|(sum, told)| (told.answered..=told.answered + told.open).contains(sum));
     eventually("what the last one left is written", || right(&all(&daemon)));
     let sums = all(&daemon);
+    for (key, told) in keys.iter().zip(&told) {
+        let usage = daemon.json(&["usage", &key.id]);
+        let found: Vec<&str> = usage["networks"].as_array().expect("networks").iter().filter_map(|used| used["network"].as_str()).collect();
+        let missing: Vec<String> = (0..20)
+            .filter(|bit| told.networks >> bit & 1 == 1)
+            .map(|bit| format!("10.0.{bit}.0/24"))
+            .filter(|text| !found.contains(&text.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "{} was used from {missing:?}, too", key.id);
+    }
+    assert!(told[UNKNOWN].answered > kills && told[MALFORMED].answered > kills, "strangers came, too");
     let status = daemon.json(&["status"]);
     assert_eq!((&status["flush"]["lost"], &status["flush"]["folded"]), (&0.into(), &0.into()));
     assert!(!daemon.log().contains("set aside"), "{}", daemon.log());
@@ -91,24 +122,28 @@ fn the_sum_is_what_the_clients_were_answered() {
     assert_eq!(left, 0, "a clean stop leaves nothing to take over");
 }
 
-/// Sends batches of all sizes for all keys until the connection breaks.
-fn ask_until_killed(socket: &Path, keys: &[Made], dice: &mut Dice) -> [Told; KEYS] {
-    let mut told = [Told::default(); KEYS];
+/// Sends batches of all sizes for all tokens until the connection breaks. Most come from a few networks; the last ones of 20 are rare.
+fn ask_until_killed(socket: &Path, tokens: &[&[u8]], dice: &mut Dice) -> [Told; TOKENS] {
+    let mut told = [Told::default(); TOKENS];
     let Ok(mut client) = Client::connect(socket) else { return told };
     // Asked again, a verify would count twice.
     client.set_patience(std::time::Duration::ZERO);
     loop {
-        let batch: Vec<usize> = (0..=dice.below(64)).map(|_| dice.below(KEYS as u64) as usize).collect();
-        for &key in &batch {
-            let address = [10, 0, dice.below(20) as u8, 1].into();
+        let mut one = || (dice.below(TOKENS as u64) as usize, dice.below(if dice.below(50) == 0 { 20 } else { 3 }) as u8);
+        let batch: Vec<(usize, u8)> = (0..=one().0 * 2).map(|_| one()).collect();
+        for &(token, network) in &batch {
+            let address = [10, 0, network, 1].into();
             let function = FUNCTIONS[dice.below(FUNCTIONS.len() as u64) as usize];
-            client.send(&Request { token: keys[key].token.as_bytes(), function, address: Some(address) }).expect("a short request");
-            told[key].open += 1;
+            client.send(&Request { token: tokens[token], function, address: Some(address) }).expect("a short request");
+            told[token].open += 1;
         }
         let sent = client.flush();
-        for &key in &batch {
+        for &(token, network) in &batch {
+            let told_of = &mut told[token];
             match client.receive() {
-                Ok(_) => (told[key].open, told[key].answered) = (told[key].open - 1, told[key].answered + 1),
+                Ok(_) => {
+                    *told_of = Told { answered: told_of.answered + 1, open: told_of.open - 1, networks: told_of.networks | 1 << network }
+                }
                 Err(_) => return told,
             }
         }
