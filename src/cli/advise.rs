@@ -71,7 +71,7 @@ fn text(screen: &Screen, advice: &[AdviceView]) -> String {
             command: &advice.command,
         })
         .collect();
-    super::notes::notes(screen, &notes)
+    super::notes::notes(screen, &notes, false)
 }
 
 /// Shows what will be done, asks, and does it: each key one change, which another admin's change in between refuses.

@@ -24,9 +24,9 @@ const MARGIN: usize = 4;
 
 /// Notes that stand together under what they are of for a person, and tab-separated lines for a pipe. Commands are broken so that
 /// they can be copied into a shell as they stand.
-pub(crate) fn notes(screen: &Screen, notes: &[Note<'_>]) -> String {
+pub(crate) fn notes(screen: &Screen, notes: &[Note<'_>], with_severity: bool) -> String {
     if !screen.terminal {
-        let severity = if notes.iter().any(|note| note.severity.is_some()) { "SEVERITY\t" } else { "" };
+        let severity = if with_severity { "SEVERITY\t" } else { "" };
         let mut text = format!("KEY\t{severity}KIND\tEVIDENCE\tCOMMAND\n");
         for Note { of, kind, severity, text: sentence, command, .. } in notes {
             let severity = severity.map(|severity| format!("{severity}\t")).unwrap_or_default();
@@ -63,12 +63,12 @@ mod tests {
         let text = "orders.*: 2 000 calls in 28 days, all of orders.read (1 200), orders.list (800) and nothing else that has a name";
         let note = |kind| Note { of: "acme/the web", kind, hue: Hue::Warn, severity: Some("warning"), text, command };
         let mut screen = Screen { terminal: true, json: false, width: 80, colour: false, now: Instant(0) };
-        let shown = notes(&screen, &[note("wide_grant"), note("unused_grant")]);
+        let shown = notes(&screen, &[note("wide_grant"), note("unused_grant")], true);
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
         assert!(shown.matches("\nacme/the web").count() == 0 && shown.starts_with("acme/the web\n  warning: wide_grant\n"), "{shown}");
         assert!(shown.contains(" \\\n      --remove-grant"), "{shown}");
         screen.terminal = false;
-        let lines = notes(&screen, &[note("wide_grant")]);
+        let lines = notes(&screen, &[note("wide_grant")], true);
         assert_eq!(lines, format!("KEY\tSEVERITY\tKIND\tEVIDENCE\tCOMMAND\nacme/the web\twarning\twide_grant\t{text}\t{command}\n"));
     }
 }

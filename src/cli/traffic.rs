@@ -3,10 +3,12 @@ use super::exit::{Exit, Failure};
 use super::http::{Admin, escaped, with_query};
 use super::screen::{Hue, Screen, relative};
 use super::table::{Grid, field};
-use crate::admin::wire::{CountryView, DenialList};
+use crate::admin::wire::{CountryView, DenialList, DenialView};
 
 /// Columns of a terminal that has room for everything.
 const WIDE: usize = 110;
+/// Columns below which a table would break every cell.
+const NARROW: usize = 72;
 
 /// `denials`
 pub(crate) fn denials(admin: &Admin, screen: &Screen, arguments: &Denials) -> Result<Exit, Failure> {
@@ -15,10 +17,13 @@ pub(crate) fn denials(admin: &Admin, screen: &Screen, arguments: &Denials) -> Re
         if list.denials.is_empty() && screen.terminal {
             return "Nothing was denied lately.\n".to_owned();
         }
+        if screen.terminal && screen.width < NARROW {
+            return list.denials.iter().map(|denial| narrow(screen, denial)).collect();
+        }
         let mut grid = Grid::new(&["TIME", "VERDICT", "KEY", "SECRET", "FUNCTION", "ADDRESS", "COUNTRY"]).right("SECRET");
         grid = grid.wide_only("SECRET", WIDE).wide_only("COUNTRY", WIDE).at_least("VERDICT", 19).at_least("TIME", 14);
         for denial in &list.denials {
-            let key = denial.key.clone().or_else(|| denial.key_id.map(|id| id.to_string())).unwrap_or_else(|| "-".to_owned());
+            let key = whose(denial);
             grid.row(vec![
                 // On a narrow terminal one line a denial matters more than the date: they are the latest.
                 if screen.terminal && screen.width < WIDE { relative(denial.at, screen.now) } else { screen.moment(denial.at) }.into(),
@@ -33,6 +38,21 @@ pub(crate) fn denials(admin: &Admin, screen: &Screen, arguments: &Denials) -> Re
         grid.render(screen)
     })?;
     Ok(Exit::Ok)
+}
+
+/// Of which key, as far as that is known.
+fn whose(denial: &DenialView) -> String {
+    denial.key.clone().or_else(|| denial.key_id.map(|id| id.to_string())).unwrap_or_else(|| "-".to_owned())
+}
+
+/// A denial in lines of its own: when and why, and below it whose, what and from where.
+fn narrow(screen: &Screen, denial: &DenialView) -> String {
+    let mut text = format!("{}  {}\n", screen.paint(&denial.verdict, Hue::Bad), relative(denial.at, screen.now));
+    let from = denial.address.map(|address| format!("from {address}")).unwrap_or_default();
+    for line in [whose(denial), denial.function.clone(), from].into_iter().filter(|line| !line.is_empty()) {
+        text.push_str(&format!("  {}\n", console::truncate_str(&line, screen.width.saturating_sub(2), "…")));
+    }
+    text
 }
 
 /// `country`

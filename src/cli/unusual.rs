@@ -34,7 +34,7 @@ fn text(screen: &Screen, view: &UnusualView) -> String {
         return format!("{} Nothing unusual on {} since {since}.\n", screen.paint("✓", Hue::Good), counted(view.keys, "key"));
     }
     let list: Vec<Note<'_>> = view.findings.iter().map(note).collect();
-    notes(screen, &list)
+    notes(screen, &list, true)
 }
 
 fn note(finding: &FindingView) -> Note<'_> {

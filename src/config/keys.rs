@@ -101,7 +101,7 @@ pub const KEYS: [Row; 39] = [
     row("unusual.factor", "3", "5", true, "How many times as much, or as little, a rate must be, 2 to 1000."),
     row("unusual.min_count", "20", "100", true, "Requests, in an hour or a day, below which a surge or a drop is none; at least 1."),
     row("unusual.dormant_after", "\"30d\"", "\"90d\"", true, "A key that was not used for so long is dormant, at least `1d`."),
-    row("unusual.networks_at_once", "8", "12", true, "Networks within ten minutes from which on one key has many, 2 to 16."),
+    row("unusual.networks_at_once", "8", "12", true, "Networks within ten minutes from which on one key has many, 2 to 64."),
     row("unusual.guesses", "100", "1000", true, "Unknown and malformed tokens from one network in an hour that are guessing; at least 1."),
     row(
         "metrics.listen",

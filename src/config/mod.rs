@@ -347,7 +347,7 @@ mod tests {
             ("unusual.factor", "1"),
             ("unusual.min_count", "0"),
             ("unusual.dormant_after", "\"1h\""),
-            ("unusual.networks_at_once", "17"),
+            ("unusual.networks_at_once", "65"),
             ("unusual.guesses", "-1"),
             ("metrics.listen", "\"9464\""),
             ("metrics.listen", "\"localhost:9464\""),

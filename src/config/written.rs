@@ -226,6 +226,7 @@ impl WrittenUnusual {
             None => Ok(default),
             Some(count) => u64::try_from(count).ok().filter(|count| *count > 0).ok_or_else(|| check.refused(key, count, "at least 1")),
         };
+        let most_networks = u32::try_from(limits::NETWORKS_REMEMBERED).unwrap_or(u32::MAX);
         Ok(unusual::Limits {
             history_days: number("unusual.history_days", self.history_days, defaults.history_days, 7, 60)?,
             min_days: number("unusual.min_days", self.min_days, defaults.min_days, 2, 60)?,
@@ -233,7 +234,7 @@ impl WrittenUnusual {
             factor: number("unusual.factor", self.factor, defaults.factor, 2, 1_000)?,
             min_count: count("unusual.min_count", self.min_count, defaults.min_count)?,
             dormant_after: check.span("unusual.dormant_after", self.dormant_after, "30d", LONG_MS)?,
-            networks_at_once: number("unusual.networks_at_once", self.networks_at_once, defaults.networks_at_once, 2, 16)?,
+            networks_at_once: number("unusual.networks_at_once", self.networks_at_once, defaults.networks_at_once, 2, most_networks)?,
             guesses: count("unusual.guesses", self.guesses, defaults.guesses)?,
         })
     }

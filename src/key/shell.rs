@@ -13,14 +13,30 @@ pub fn shell_line(words: &[String]) -> String {
 /// fits `width` if no single word is longer.
 pub fn shell_parts(line: &str, width: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
-    for word in shell_split(line) {
+    for word in shell_split(line).into_iter().flat_map(|word| list_parts(word, width)) {
         let part = parts.last_mut().expect("there is a part");
         // Room for a space before the word, and for a space and the backslash behind it.
         if !part.is_empty() && part.chars().count() + word.chars().count() + 3 > width {
-            parts.push(word.to_owned());
+            parts.push(word);
         } else {
             part.push_str(if part.is_empty() { "" } else { " " });
-            part.push_str(word);
+            part.push_str(&word);
+        }
+    }
+    parts
+}
+
+/// A flag with a list that is too long for a line, as the same flag several times.
+fn list_parts(word: &str, width: usize) -> Vec<String> {
+    let fits = word.chars().count() + 3 <= width;
+    let Some((flag, list)) = word.split_once('=').filter(|_| !fits && word.starts_with("--") && !word.contains('\'')) else {
+        return vec![word.to_owned()];
+    };
+    let mut parts: Vec<String> = Vec::new();
+    for entry in list.split(',') {
+        match parts.last_mut() {
+            Some(part) if part.chars().count() + 1 + entry.chars().count() + 3 <= width => part.push_str(&format!(",{entry}")),
+            _ => parts.push(format!("{flag}={entry}")),
         }
     }
     parts
@@ -57,6 +73,14 @@ mod tests {
             let expected = if word == "-n" { "-n" } else { word };
             assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn a_long_list_becomes_several_flags() {
+        let line = "doorward edit a/b --add-grant=leads.insert,leads.list,a.b,orders.read";
+        let parts = ["doorward edit a/b", "--add-grant=leads.insert", "--add-grant=leads.list,a.b", "--add-grant=orders.read"];
+        assert_eq!(shell_parts(line, 30), parts);
+        assert_eq!(shell_parts(line, 80), [line]);
     }
 
     #[test]

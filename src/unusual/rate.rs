@@ -17,6 +17,8 @@ const FITTED: usize = 14;
 const DAY_FACTOR: u64 = 2;
 /// What has only moved by an hour is not much more than the second of the largest of the hour beside it: less than so many times, over so many.
 const MOVED: (u64, u64) = (3, 2);
+/// Hours by which a job may come earlier or later than usual.
+const MARGIN: usize = 2;
 /// Days of the last week below which it does not say how much the source does by now.
 const FEW_DAYS: usize = 3;
 /// Times as much as expected from which a surge is critical, and requests.
@@ -70,7 +72,7 @@ struct Told<'b> {
 fn worst<'b>(series: &[u64], bins: [&'b Bins; 2], way: Way, limits: &Limits) -> Option<Told<'b>> {
     bins.into_iter().find_map(|bins| {
         let sums = bins.sums(series);
-        let deviating = bins.deviating(&sums, way, limits);
+        let deviating = bins.deviating(&sums, &bins.wide(series), way, limits);
         let worst = *deviating.iter().max_by(|a, b| a.score.total_cmp(&b.score))?;
         let first = deviating.iter().map(|deviation| deviation.place).min()?;
         Some(Told { bins, worst, first, count: deviating.len(), compared: bins.before(worst.place, limits.history_days).count() })
@@ -174,6 +176,14 @@ impl Bins {
         sums
     }
 
+    /// The same of bins that begin and end two hours earlier and later: there is what has only moved out of a day.
+    fn wide(&self, series: &[u64]) -> Vec<u64> {
+        let margin = if self.of_day == 1 { MARGIN } else { 0 };
+        let begin = |bin: usize| self.skip + bin * self.hours as usize;
+        let hours = |bin: usize| begin(bin).saturating_sub(margin)..(begin(bin + 1) + margin).min(series.len());
+        (0..self.whole.len()).map(|bin| series.get(hours(bin)).unwrap_or_default().iter().sum()).collect()
+    }
+
     /// The same bin of the days before that can be compared with, the latest first.
     fn before(&self, bin: usize, days: u32) -> impl Iterator<Item = usize> {
         (1..=days as usize)
@@ -191,8 +201,15 @@ impl Bins {
     }
 
     /// The bins in question that deviate.
-    fn deviating(&self, sums: &[u64], way: Way, limits: &Limits) -> Vec<Deviation> {
-        let candidates: Vec<(usize, f64)> = (self.since..sums.len()).filter_map(|bin| self.candidate(sums, bin, way, limits)).collect();
+    fn deviating(&self, sums: &[u64], wide: &[u64], way: Way, limits: &Limits) -> Vec<Deviation> {
+        let is_fewer = |bin: usize| {
+            let mut before: Vec<f64> = self.before(bin, limits.history_days).map(|at| wide[at] as f64).collect();
+            wide[bin] as f64 * f64::from(limits.factor) <= median(&mut before)
+        };
+        let candidates: Vec<(usize, f64)> = (self.since..sums.len())
+            .filter_map(|bin| self.candidate(sums, bin, way, limits))
+            .filter(|(bin, _)| way == Way::Up || is_fewer(*bin))
+            .collect();
         if candidates.is_empty() {
             return Vec::new();
         }

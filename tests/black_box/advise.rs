@@ -31,7 +31,7 @@ fn advice_is_applied_once_through_the_ordinary_edit_and_refuses_nothing_that_was
     assert!(text(&advice(&daemon, key, "no_expiry")["command"]).ends_with(" --expires 365d"));
 
     let before = daemon.json(&["show", key])["revision"].as_u64().expect("a revision");
-    daemon.run(&["advise", key, "--apply"]).refused(64, &["Apply this to 1 keys?", "--yes"]);
+    daemon.run(&["advise", key, "--apply"]).refused(64, &["Apply this to 1 key?", "--yes"]);
     let applied = daemon.json(&["advise", key, "--apply", "--yes", "--as", "auditor"]);
     let now = &applied["changed"][0];
     assert_eq!(texts(&now["grants"]), ["leads.insert", "leads.list"]);

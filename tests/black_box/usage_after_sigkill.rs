@@ -92,10 +92,11 @@ fn the_sum_is_what_the_clients_were_answered() {
         let mut sums: Vec<u64> = keys.iter().map(|key| total(daemon, key)).collect();
         let nobodys = daemon.json(&["usage", "--by", "key,verdict"]);
         let rows = nobodys["rows"].as_array().expect("rows");
-        let of = |verdict| {
-            rows.iter().filter(|row| row["key"] == "(no key)" && row["verdict"] == verdict).filter_map(|row| row["count"].as_u64())
+        let of = |verdict: &str| {
+            let rows = rows.iter().filter(|row| row["key"] == "(no key)" && row["verdict"] == verdict);
+            rows.filter_map(|row| row["count"].as_u64()).sum::<u64>()
         };
-        sums.extend(["unknown", "malformed"].map(|verdict| of(verdict).sum::<u64>()));
+        sums.extend(["unknown", "malformed"].map(of));
         sums
     };
     let right = |sums: &[u64]| sums.iter().zip(&told).all(|(sum, told)| (told.answered..=told.answered + told.open).contains(sum));
@@ -129,8 +130,12 @@ fn ask_until_killed(socket: &Path, tokens: &[&[u8]], dice: &mut Dice) -> [Told; 
     // Asked again, a verify would count twice.
     client.set_patience(std::time::Duration::ZERO);
     loop {
-        let mut one = || (dice.below(TOKENS as u64) as usize, dice.below(if dice.below(50) == 0 { 20 } else { 3 }) as u8);
-        let batch: Vec<(usize, u8)> = (0..=one().0 * 2).map(|_| one()).collect();
+        let mut one = || {
+            let networks = if dice.below(50) == 0 { 20 } else { 3 };
+            (dice.below(TOKENS as u64) as usize, dice.below(networks) as u8)
+        };
+        let size = one().0 * 2;
+        let batch: Vec<(usize, u8)> = (0..=size).map(|_| one()).collect();
         for &(token, network) in &batch {
             let address = [10, 0, network, 1].into();
             let function = FUNCTIONS[dice.below(FUNCTIONS.len() as u64) as usize];

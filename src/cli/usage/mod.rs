@@ -35,7 +35,8 @@ pub(crate) fn usage(admin: &Admin, screen: &Screen, arguments: &Usage) -> Result
     let now = now();
     let zone = if arguments.local { Zone::local()? } else { Zone::utc() };
     let until = arguments.until.map_or(Ok(now), |moment| zone.resolve(moment, now))?;
-    let last = Instant(until.0.saturating_sub(arguments.last.0).max(0));
+    // A day before what is to come would be to come itself.
+    let last = Instant(until.min(now).0.saturating_sub(arguments.last.0).max(0));
     let since = arguments.since.map_or(Ok(last), |moment| zone.resolve(moment, now))?;
     let report = Report { admin, screen, arguments, zone, since, until };
     let top = arguments.top.map(usize::from);

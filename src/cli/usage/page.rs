@@ -16,6 +16,8 @@ const HOUR_MS: i64 = 3_600_000;
 const MINUTE_MS: i64 = 60_000;
 /// A person is told of what is not exact where it is more than this part of the time: a hundredth.
 const NOTABLE: i64 = 100;
+/// Networks of a key that a person is shown.
+const NETWORKS: usize = 12;
 /// Rows of another table of the page.
 const ROWS: usize = 6;
 /// Lines of its chart.
@@ -28,7 +30,7 @@ const BETWEEN: usize = 4;
 /// The whole page.
 pub(super) fn page(report: &Report) -> Result<String, Failure> {
     let screen = report.screen;
-    let unit = unit(report.until.since(report.since));
+    let unit = unit(report.until.min(screen.now).since(report.since));
     let over_time = report.ask(&[unit], None)?;
     let mut text = heading(report, &over_time, Some(unit));
     if screen.terminal {
@@ -133,7 +135,8 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
         let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
         let mut parts = vec![
             format!("Not known: {} of it,", Span((unknown / 60_000 * 60_000).max(60_000))),
-            format!("{} to {}{more}:", zone.moment(first.since), zone.moment(first.until)),
+            zone.moment(first.since),
+            format!("to {}{more}:", zone.moment(first.until)),
             "the daemon did not run,".to_owned(),
             "or it is no longer kept.".to_owned(),
         ];
@@ -203,11 +206,15 @@ fn secrets(report: &Report, view: &UsageView) -> String {
     let mut text = view::secrets(screen, &view.secrets, true);
     if !view.networks.is_empty() {
         let mut grid = Grid::new(&["RECENT NETWORK", "LAST USED"]);
-        for network in &view.networks {
+        let shown = if screen.terminal { NETWORKS } else { usize::MAX };
+        for network in view.networks.iter().take(shown) {
             grid.row(vec![network.network.to_string().into(), screen.moment(network.last_used_at).into()]);
         }
         text.push('\n');
         text.push_str(&grid.render(screen));
+        if view.networks.len() > shown {
+            text.push_str(&format!("and {} more: --json names them\n", view.networks.len() - shown));
+        }
     }
     text
 }

@@ -1,7 +1,9 @@
 mod anomalies;
 mod kinds;
+mod lives;
 mod quiet;
 mod real;
+
 mod traffic;
 
 use crate::key::{Instant, Key, KeyId, PepperId, Secret, Settings};
