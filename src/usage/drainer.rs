@@ -212,11 +212,11 @@ impl Drainer {
         }
         let earlier = row.in_minute(self.base);
         if let Found::Row(place) = self.live.find(&earlier, earlier.hash()) {
-            return Room::Folded(self.sum(&earlier, place), place);
+            return Room::Folded(self.folded_sum(&earlier, place), place);
         }
         let folded = row.folded(self.base);
         match self.live.find(&folded, folded.hash()) {
-            Found::Row(place) => Room::Folded(self.sum(&folded, place), place),
+            Found::Row(place) => Room::Folded(self.folded_sum(&folded, place), place),
             Found::Free(place) if rows < places / 8 * 7 => Room::Folded(folded, place),
             _ => Room::None,
         }
@@ -225,6 +225,15 @@ impl Drainer {
     fn sum(&self, row: &Slot, place: u32) -> Slot {
         let mut sum = *self.live.row(place);
         sum.add(row);
+        sum
+    }
+
+    /// Of two networks only that of the last use stays, which is noted.
+    fn folded_sum(&self, row: &Slot, place: u32) -> Slot {
+        let mut sum = self.sum(row, place);
+        if !self.live.row(place).same_network(row) {
+            sum.miss();
+        }
         sum
     }
 

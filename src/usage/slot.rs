@@ -138,10 +138,10 @@ impl Slot {
         Slot { minute, ..*self }
     }
 
-    /// Adds what belongs to the same row. Of two networks only that of the last use stays, which is noted.
+    /// Adds what belongs to the same row, and is of the same network.
+    #[inline]
     pub(super) fn add(&mut self, later: &Slot) {
         self.count += later.count;
-        self.missed |= later.missed | u32::from(!self.same_network(later));
         if later.last_ms >= self.last_ms {
             (self.last_ms, self.address, self.family) = (later.last_ms, later.address, later.family);
         }
@@ -149,9 +149,8 @@ impl Slot {
 
     /// Adds what belongs to the same row, and gives that of the two whose address is not told by the sum.
     pub(super) fn add_elsewhere(&mut self, later: &Slot) -> Slot {
-        let (missed, gone) = (self.missed | later.missed, if later.last_ms >= self.last_ms { *self } else { *later });
+        let gone = if later.last_ms >= self.last_ms { *self } else { *later };
         self.add(later);
-        self.missed = missed;
         gone
     }
 
@@ -174,9 +173,10 @@ impl Slot {
     #[inline]
     pub(super) fn same_network(&self, other: &Slot) -> bool {
         // The lowest bits hold the first bytes.
+        let first = |slot: &Slot| u128::from_le_bytes(slot.address) as u64;
+        let differ = first(self) ^ first(other);
         let mask = if self.family == 4 { 0xff_ffff } else { 0xffff_ffff_ffff };
-        let differ = u128::from_le_bytes(self.address) ^ u128::from_le_bytes(other.address);
-        self.family == other.family && differ & mask == 0
+        self.family == other.family && (differ == 0 || differ & mask == 0)
     }
 
     /// A row that tells that the key was used from the network of this address, in these ten minutes; none where that is nobody's business. Its
