@@ -88,7 +88,7 @@ install: ## Install the built command, the units and the pages (as root, after `
 	done
 	for since in 253 254; do \
 		dropin=$(DESTDIR)/usr/lib/systemd/system/doorward.service.d/$$since.conf; rm -f $$dropin; \
-		if [ "$(SYSTEMD_VERSION)" -ge $$since ]; then install -D -m 0644 systemd/doorward.service.d/$$since.conf $$dropin || exit 1; fi; \
+		if [ "$(SYSTEMD_VERSION)" -ge $$since ]; then install -D -m 0644 systemd/since/$$since.conf $$dropin || exit 1; fi; \
 	done
 	install -D -m 0644 systemd/doorward.sysusers $(DESTDIR)/usr/lib/sysusers.d/doorward.conf
 	install -D -m 0644 systemd/doorward.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/doorward.conf
