@@ -17,7 +17,7 @@
 //! - [`verify`] is the hot path, on one screen: it waits for no lock and no disk, and allocates nothing. `catalog` is the one writer: durable, then visible. [`client`] asks over the verify socket.
 //! - [`protocol`], [`digest`], [`index`], [`policy`], [`usage`], `store` and [`geo`] do not know each other. `store` alone names RocksDB.
 //! - `backup` copies a store and makes one of a copy.
-//! - [`key`] has the nouns and their limits. `config`, `systemd` and [`clock`] are leaves.
+//! - [`key`] has the nouns and their limits. `config`, `systemd`, [`clock`] and [`wiping`] are leaves.
 //!
 //! Without the default feature `store` all that needs RocksDB is left out (it is not linked above): web servers that use the [`client`] do that, and fuzzers.
 
@@ -54,6 +54,7 @@ pub mod unusual;
 pub mod usage;
 pub mod verify;
 pub mod verify_socket;
+pub mod wiping;
 
 /// Runs the examples of the README as tests.
 #[cfg(doctest)]

@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-/// Huge pages for the index: one wait for memory less in each lookup. `docs/performance.md` has the figures.
+use doorward::wiping::Wiping;
+use tikv_jemallocator::Jemalloc;
+
+/// Huge pages for the index: one wait for memory less in each lookup (`docs/performance.md` has the figures). What is given back is wiped.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: Wiping<Jemalloc> = Wiping(Jemalloc);
 
 /// jemalloc reads its settings from this symbol.
 #[unsafe(export_name = "_rjem_malloc_conf")]
