@@ -178,8 +178,9 @@ impl Client {
         encode(&mut hello, Kind::Hello, [0; 8], |out| {
             encode_body(out, &Hello { magic: MAGIC, lowest: VERSION, highest: VERSION });
         });
-        self.stream.write_all(&hello)?;
-        self.fill()?;
+        // Who is turned away is told so at once, perhaps before the Hello is written; what was said is there to be read even then.
+        let written = self.stream.write_all(&hello);
+        self.fill().map_err(|error| written.err().map_or(error, ClientError::Io))?;
         let frame = self.take()?;
         let welcome: Welcome<'_> = body(&frame, Kind::Welcome)?;
         if welcome.version == VERSION { Ok(()) } else { Err(ClientError::Protocol(format!("version {}", welcome.version))) }
@@ -402,6 +403,11 @@ impl ClientError {
             ClientError::Io(error) => matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset),
             _ => false,
         }
+    }
+
+    /// Whether the client's user may not ask at all.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, ClientError::Refused { code, .. } if *code == ErrorCode::Forbidden as u8)
     }
 
     /// Whether the request itself was refused, and the connection goes on.

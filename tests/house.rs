@@ -46,7 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // Only the wall's time, to say when a database was loaded.
     ("geo", &["clock", "key"]),
     ("index", &["key"]),
-    ("main", &["cli"]),
+    ("main", &["cli", "wiping"]),
     ("policy", &["key"]),
     ("protocol", &["key"]),
     ("store", &["key"]),
@@ -161,6 +161,42 @@ fn every_limit_is_documented_with_its_value() {
     for name in documented.filter(|name| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')) {
         assert!(limits.contains_key(name), "docs/limits.md names {name}, which src/key/limits.rs does not have");
     }
+}
+
+/// Who is on duty finds each warning and each error of the daemon on the page, and nothing there that the daemon does not say.
+#[test]
+fn every_line_that_wants_somebody_is_on_the_operations_page() {
+    let page = read(&root().join("docs/operations.md"));
+    let (_, table) = page.split_once("## What the log says").expect("the table");
+    let table = table.split_once("\n## ").map_or(table, |(table, _)| table);
+    let cells = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line[2..].split(" | ").next());
+    let named: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let daemon: Vec<String> =
+        sources().iter().filter(|(room, _)| !["bench", "cli", "main"].contains(&room.as_str())).map(|(_, path)| read(path)).collect();
+    let said: Vec<String> = daemon.iter().flat_map(|source| messages(source)).collect();
+    assert!(named.len() > 30 && said.len() > 30, "both are found");
+    for message in said.iter().filter(|message| !message.starts_with('{')) {
+        assert!(named.iter().any(|name| message.contains(name)), "the page does not tell what to do about '{message}'");
+    }
+    for name in named {
+        assert!(daemon.iter().any(|source| source.contains(name)), "the daemon does not say '{name}'");
+    }
+    assert_eq!(messages("warn!(%error, x = a(\"no\"), \"a message: {}\", 1);\nerror!(\n  \"b\"\n)"), ["a message: {}", "b"]);
+}
+
+/// What the warnings and errors of a source say: the longest text in each.
+fn messages(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in ["warn!(", "error!("].iter().flat_map(|call| source.match_indices(call)) {
+        let mut depth = 0;
+        let end = source[at..].char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '(') - i32::from(*c == ')');
+            *c == ')' && depth == 0
+        });
+        let call = end.map_or("", |(end, _)| &source[at..at + end]);
+        found.extend(call.split('"').skip(1).step_by(2).max_by_key(|text| text.len()).map(str::to_owned));
+    }
+    found
 }
 
 #[test]

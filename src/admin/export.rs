@@ -1,5 +1,6 @@
 //! Every key as JSON lines, a page at a time, as fast as the peer reads.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,8 +20,8 @@ use super::problem::Failure;
 use super::routes::{ReadProblems, forbidden};
 use super::view;
 use super::wire::LineFields;
-use crate::key::KeyId;
-use crate::store::Store;
+use crate::key::{Key, KeyId};
+use crate::store::{Store, StoreError};
 
 /// Keys that are read at once. Between two pages nothing of the store is held, however slowly the peer reads.
 const PAGE: usize = 1_000;
@@ -63,7 +64,10 @@ async fn produce(ask: Ask, digests: bool, pages: mpsc::Sender<Option<Bytes>>) {
         let Ok(page) = ask.read(move |store| read_page(store, after, digests)).await else { return };
         let sent = pages.send_timeout(Some(page.lines), READ_TIME).await;
         if sent.is_err() {
-            return warn!(uid = ask.peer.uid, "admin socket: an export was given up, since nobody reads it");
+            if let Some(before) = ask.shared.counters.complaints.take() {
+                warn!(uid = ask.peer.uid, before, "admin socket: an export was given up, since nobody reads it");
+            }
+            return;
         }
         after = page.last;
         if after.is_none() {
@@ -88,14 +92,34 @@ fn read_page(store: &Store, after: Option<KeyId>, digests: bool) -> Result<Page,
         let key = key?;
         count += 1;
         last = Some(key.id);
-        // A tombstone without its secrets would come back as a key that lives.
-        if key.deleted_at.is_none() || digests {
-            // Writing to memory does not fail, and a key has no value that JSON cannot say.
-            let _ = serde_json::to_writer(&mut lines, &view::line(key, digests));
-            lines.push(b'\n');
-        }
+        add_line(&mut lines, key, digests);
     }
     Ok(Page { lines: lines.into(), last: last.filter(|_| count == PAGE) })
+}
+
+fn add_line(lines: &mut Vec<u8>, key: Key, digests: bool) {
+    // A tombstone without its secrets would come back as a key that lives.
+    if key.deleted_at.is_none() || digests {
+        // Writing to memory does not fail, and a key has no value that JSON cannot say.
+        let _ = serde_json::to_writer(&mut *lines, &view::line(key, digests));
+        lines.push(b'\n');
+    }
+}
+
+/// Writes the same lines of a store that no daemon uses.
+///
+/// # Errors
+/// The store cannot be read; or, within, `out` cannot be written.
+pub fn write_keys(store: &Store, digests: bool, out: &mut dyn io::Write) -> Result<io::Result<()>, StoreError> {
+    let mut lines = Vec::new();
+    for key in store.keys(None) {
+        lines.clear();
+        add_line(&mut lines, key?, digests);
+        if let Err(error) = out.write_all(&lines) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(out.flush())
 }
 
 /// A body of pages.

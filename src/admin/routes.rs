@@ -1,7 +1,7 @@
 //! Every route, the OpenAPI document that describes them, and the gate before them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -18,6 +18,7 @@ use super::problem::{Failure, Word};
 use super::server::Shared;
 use super::wire::Problem;
 use super::{advise, catalog, check, checkpoint, denials, export, import, keys, list, metrics, status, trace, unusual, usage};
+use crate::key::KeyId;
 
 /// The path of the document itself.
 const DOCUMENT: &str = "/v1/openapi.json";
@@ -85,14 +86,48 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 fn no_route(request: &Request) -> Failure {
-    Failure::new(Word::NoRoute, format!("{} is no route; {DOCUMENT} lists them all", request.uri().path()))
+    Failure::new(Word::NoRoute, format!("{} is no route; {DOCUMENT} lists them all", path_named(request.uri().path())))
 }
 
 fn wrong_method(request: &Request) -> Failure {
     Failure::new(
         Word::MethodNotAllowed,
-        format!("{} does not take {}; {DOCUMENT} tells what it takes", request.uri().path(), request.method()),
+        format!("{} does not take {}; {DOCUMENT} tells what it takes", path_named(request.uri().path()), method_named(request.method())),
     )
+}
+
+/// A request's method and path, as a log and an error may name them.
+pub(super) fn named(request: &Request) -> String {
+    format!("{} {}", method_named(request.method()), path_named(request.uri().path()))
+}
+
+/// A method; one that HTTP itself does not know may be anything.
+fn method_named(method: &Method) -> &str {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    if KNOWN.contains(method) { method.as_str() } else { "…" }
+}
+
+/// A path without what only its sender knows: the words of routes and ids of keys are named, all else may be a secret in the wrong place.
+fn path_named(path: &str) -> String {
+    static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let paths = openapi().paths.paths;
+        paths.keys().flat_map(|path| path.split('/')).filter(|word| !word.starts_with('{')).map(str::to_owned).collect()
+    });
+    let segments = path.split('/').map(|segment| match WORDS.contains(segment) || segment.parse::<KeyId>().is_ok() {
+        true => segment,
+        false => "…",
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 /// Lets through who may: any change needs full authority, and what is not known to be a look counts as a change.
@@ -107,7 +142,7 @@ async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -
     if authority >= needed {
         return next.run(request).await;
     }
-    shared.counters.forbid(peer, &format!("{} {path}", request.method()));
+    shared.counters.forbid(peer, &named(&request));
     forbidden(peer, authority).into_response()
 }
 
@@ -262,6 +297,21 @@ mod tests {
         }
         for (path, field) in [("KeyView", "unknown_country"), ("CreateBody", "request_id"), ("Patch", "add_tags"), ("Problem", "detail")] {
             assert!(document["components"]["schemas"][path]["properties"][field].is_object(), "{path}.{field}");
+        }
+    }
+
+    /// Only words that are ours and ids: a token that somebody puts into an address must not stand in the log.
+    #[test]
+    fn what_a_log_names_of_a_request_is_no_secret() {
+        let id = KeyId::generate();
+        let request = |method: &str, path: &str| Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
+        for (method, path, shown) in [
+            ("GET", format!("/v1/keys/{id}/history?x=canary"), format!("GET /v1/keys/{id}/history")),
+            ("DELETE", "/v1/keys/canary-7d1f".to_owned(), "DELETE /v1/keys/…".to_owned()),
+            ("GET", "/canary/v1//metrics".to_owned(), "GET /…/v1//metrics".to_owned()),
+            ("CANARY7D1F", "/v1/openapi.json".to_owned(), "… /v1/openapi.json".to_owned()),
+        ] {
+            assert_eq!(named(&request(method, &path)), shown);
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -27,6 +27,7 @@ use super::problem::{Failure, Word};
 use super::routes;
 use super::stall::Stalling;
 use super::wire::AdminStatus;
+use crate::clock::Quota;
 
 /// Connections of peers who may do something. Scripts open one each and close it soon.
 pub(super) const CONNECTIONS: usize = 256;
@@ -42,13 +43,16 @@ pub(super) const HEAD_BYTES: usize = 16 << 10;
 pub(super) const HEADERS: usize = 64;
 /// How long a peer may take nothing of its answer.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(30);
-/// A lasting want of descriptors is logged this often.
+/// Refusals are all logged, until there are so many; from then on one in this time.
+const REFUSALS_LOGGED: u64 = 300;
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+/// A lasting want of descriptors or places is logged this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long requests that were begun may take to end after the order to stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Figures for `status`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
     connections: AtomicU64,
     crowded: AtomicU64,
@@ -56,6 +60,23 @@ pub(super) struct Counters {
     ok: AtomicU64,
     /// Requests that failed, in the order of [`Word::ALL`].
     failed: [AtomicU64; Word::ALL.len()],
+    /// Of what is refused and of what is wrong with connections, so much is logged.
+    refusals: Quota,
+    pub(super) complaints: Quota,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            connections: AtomicU64::new(0),
+            crowded: AtomicU64::new(0),
+            forbidden: AtomicU64::new(0),
+            ok: AtomicU64::new(0),
+            failed: std::array::from_fn(|_| AtomicU64::new(0)),
+            refusals: Quota::new(REFUSALS_LOGGED, REFUSAL_INTERVAL),
+            complaints: Quota::new(1, COMPLAINT_INTERVAL),
+        }
+    }
 }
 
 impl Counters {
@@ -86,7 +107,12 @@ impl Counters {
     /// Counts and logs a refusal.
     pub(super) fn forbid(&self, peer: &Peer, what: &str) {
         self.forbidden.fetch_add(1, Ordering::Relaxed);
-        warn!(uid = peer.uid, user = peer.user.as_deref().unwrap_or("?"), what, "admin socket: refused");
+        if let Some(before) = self.refusals.take() {
+            if before > 0 {
+                warn!(refusals = before, "admin socket: refused more than is logged");
+            }
+            warn!(uid = peer.uid, user = peer.user.as_deref().unwrap_or("?"), what, "admin socket: refused");
+        }
     }
 }
 
@@ -117,7 +143,6 @@ pub async fn serve(
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     let (stop, stopping) = watch::channel(false);
     tokio::pin!(shutdown);
-    let mut complained_at: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
@@ -127,9 +152,8 @@ pub async fn serve(
             Ok((stream, _)) => admit(stream, &known, &strangers, &stopping),
             Err(error) => {
                 // Out of descriptors, most likely: a pause, or this loop would spin.
-                if complained_at.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
-                    complained_at = Some(Instant::now());
-                    warn!(%error, "admin socket: cannot accept");
+                if let Some(before) = known.shared.counters.complaints.take() {
+                    warn!(%error, before, "admin socket: cannot accept");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -157,13 +181,21 @@ struct Gate {
 fn admit(stream: UnixStream, gate: &Gate, strangers: &Arc<Semaphore>, stopping: &watch::Receiver<bool>) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => Arc::new(peer),
-        Err(error) => return warn!(%error, "admin socket: the kernel does not tell who connected"),
+        Err(error) => {
+            if let Some(before) = gate.shared.counters.complaints.take() {
+                warn!(%error, before, "admin socket: the kernel does not tell who connected");
+            }
+            return;
+        }
     };
     let authority = gate.shared.state.access.read().authority(&peer);
     let places = if authority == Authority::None { strangers } else { &gate.places };
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         gate.shared.counters.crowded.fetch_add(1, Ordering::Relaxed);
-        return warn!(uid = peer.uid, "admin socket: too many connections, this one is closed");
+        if let Some(before) = gate.shared.counters.complaints.take() {
+            warn!(uid = peer.uid, before, "admin socket: too many connections, this one is closed");
+        }
+        return;
     };
     gate.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
     let visit = Visit { peer, authority, router: gate.router.clone(), shared: Arc::clone(&gate.shared), _place: place };
@@ -228,7 +260,7 @@ async fn ordered_to_stop(stopping: &mut watch::Receiver<bool>) {
 
 /// Runs a request to its end in a task of its own: a caller that hangs up half-way stops no change, and a panic ends this task alone.
 async fn answer(router: Router, request: Request) -> Response {
-    let what = format!("{} {}", request.method(), request.uri().path());
+    let what = routes::named(&request);
     let running = tokio::spawn(route(router, request));
     running.await.unwrap_or_else(|error| {
         error!(what, panicked = error.is_panic(), "admin socket: a handler died");

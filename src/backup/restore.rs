@@ -1,6 +1,6 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -10,7 +10,7 @@ use super::{BackupError, Backups, Progress, Record, copy, io_error};
 use crate::catalog::check::{self, CheckError, CheckOptions, CheckReport};
 use crate::digest::Peppers;
 use crate::key::Instant;
-use crate::store::{Store, StoreOptions, make_directory};
+use crate::store::{Store, StoreOptions, give_to_owner_of, make_directory};
 
 /// What a directory may hold in which a store is restored.
 const MAY_BE_THERE: [&str; 4] = ["pepper", "lock", "lost+found", "db.part"];
@@ -66,7 +66,7 @@ impl Backups {
                 return Err(error);
             }
         };
-        give_away(data_dir, &part)?;
+        give_to_owner_of(data_dir, &part).map_err(io_error("cannot give to the owner of the directory", &part))?;
         let path = data_dir.join("db");
         fs::rename(&part, &path).and_then(|()| copy::sync_directory(data_dir)).map_err(io_error("cannot finish", &path))?;
         Ok(Restored { record, path, report })
@@ -139,18 +139,4 @@ fn look(part: &Path, restore: &Restore, record: &Record, progress: &mut Progress
         Err(CheckError::Store(error)) => Err(error.into()),
         Err(CheckError::Stopped) => Err(BackupError::Stopped),
     }
-}
-
-/// Gives the files to whom the directory belongs: the daemon's user, where root restores.
-fn give_away(data_dir: &Path, part: &Path) -> Result<(), BackupError> {
-    let owner = fs::metadata(data_dir).map_err(io_error("cannot read", data_dir))?;
-    let ours = fs::metadata(part).map_err(io_error("cannot read", part))?;
-    if (owner.uid(), owner.gid()) == (ours.uid(), ours.gid()) {
-        return Ok(());
-    }
-    let files = fs::read_dir(part).map_err(io_error("cannot read", part))?.flatten().map(|entry| entry.path());
-    for path in files.chain([part.to_owned()]) {
-        chown(&path, Some(owner.uid()), Some(owner.gid())).map_err(io_error("cannot give to the owner of the directory", &path))?;
-    }
-    Ok(())
 }

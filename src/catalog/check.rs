@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Watch};
 
 use super::chain::{ChainKey, ChainReport, check_entry};
 use super::pepper::{self, PepperNeeds};
-use super::{Catalog, Head};
+use super::{Catalog, Head, Time};
 use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::{Instant, Key, KeyId};
@@ -75,7 +75,7 @@ impl Catalog {
     /// # Errors
     /// As [`check`].
     pub fn check(&self, against: &[Head], progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckReport, CheckError> {
-        let options = CheckOptions { peppers: Some(&self.peppers), against, now: (self.now)() };
+        let options = CheckOptions { peppers: Some(&self.peppers), against, now: (self.time)().now };
         check_with(
             &self.store,
             Some(Live { index: &self.index, refusing: self.refusing(), sequence: &|| self.sequence() }),
@@ -107,7 +107,7 @@ struct Looking<'a> {
 
 impl Checker for Looking<'_> {
     fn key(&mut self, key: &Key) {
-        self.needs.add(key, self.now);
+        self.needs.add(key, Time::certain(self.now));
         self.secrets += key.secrets.len() as u64;
         if self.index.is_some_and(|index| !index.shows(key)) && self.suspects.len() < SUSPECTS {
             self.suspects.push(key.id);

@@ -134,6 +134,17 @@ pub enum ChangeError {
         /// The present.
         now: Instant,
     },
+    /// An overlap that would be longer by as much as the clock may be wrong.
+    #[error(
+        "the wall clock ({now}) is far ahead of the time that was reached before ({floor}), and may be wrong: an overlap would then end too late. Set it \
+         right; or wait for an hour, after which it is believed; or rotate without an overlap"
+    )]
+    ClockInDoubt {
+        /// What the wall clock shows.
+        now: Instant,
+        /// What was reached for certain.
+        floor: Instant,
+    },
     /// An imported token that looks guessable.
     #[error("token: it looks guessable ({0}); import it with --allow-weak if it must be, and rotate it soon")]
     WeakToken(String),
@@ -222,7 +233,8 @@ impl ChangeError {
             | E::IdTaken(_)
             | E::TokenTaken(_)
             | E::ImportOver
-            | E::NoRotation { .. } => ChangeFault::Conflict,
+            | E::NoRotation { .. }
+            | E::ClockInDoubt { .. } => ChangeFault::Conflict,
             E::RequestIdReused(_) | E::FunctionExists(_) | E::FunctionRestricted(_) | E::FunctionGranted { .. } => ChangeFault::Conflict,
             E::GrantNotRegistered(_) | E::Settings(_) | E::Limit(_) | E::Token(_) | E::PastExpiry { .. } => ChangeFault::Invalid,
             E::WeakToken(_) | E::NotThere { .. } | E::Field { .. } => ChangeFault::Invalid,

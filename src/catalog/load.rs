@@ -2,9 +2,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ledger::Census;
 use super::pepper::PepperNeeds;
-use super::{CatalogError, Counts};
+use super::{CatalogError, Counts, Time};
 use crate::index::Index;
-use crate::key::{Instant, Key, PepperId};
+use crate::key::{Key, PepperId};
 use crate::store::{KeyRange, Keys, Store};
 
 /// Threads beyond which publishing, one at a time, is what takes the time.
@@ -23,8 +23,8 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    fn new(pepper: PepperId, now: Instant) -> Loaded {
-        Loaded { counts: Counts::default(), census: Census::new(pepper, now), needs: PepperNeeds::default(), revisions: 0 }
+    fn new(pepper: PepperId, time: Time) -> Loaded {
+        Loaded { counts: Counts::default(), census: Census::new(pepper, time.now), needs: PepperNeeds::default(), revisions: 0 }
     }
 }
 
@@ -36,13 +36,13 @@ struct Ranges<'s> {
 }
 
 /// Publishes every key of the store to the index: each thread reads, decodes and publishes a range at a time. The functions were published before.
-pub(super) fn load(store: &Store, index: &Index, pepper: PepperId, now: Instant) -> Result<Loaded, CatalogError> {
+pub(super) fn load(store: &Store, index: &Index, pepper: PepperId, time: Time) -> Result<Loaded, CatalogError> {
     index.reserve(store.about_keys());
     let ranges = Ranges { store, ranges: store.key_ranges()?, taken: AtomicUsize::new(0) };
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS)).min(ranges.ranges.len());
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| ranges.publish(index, pepper, now))).collect();
-        let mut loaded = Loaded::new(pepper, now);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| ranges.publish(index, pepper, time))).collect();
+        let mut loaded = Loaded::new(pepper, time);
         for worker in workers {
             let part = worker.join().map_err(|_| CatalogError::Panicked)??;
             loaded.counts.join(&part.counts);
@@ -56,12 +56,12 @@ pub(super) fn load(store: &Store, index: &Index, pepper: PepperId, now: Instant)
 
 impl Ranges<'_> {
     /// Publishes ranges until none is left, or another thread has failed.
-    fn publish(&self, index: &Index, pepper: PepperId, now: Instant) -> Result<Loaded, CatalogError> {
-        let mut loaded = Loaded::new(pepper, now);
+    fn publish(&self, index: &Index, pepper: PepperId, time: Time) -> Result<Loaded, CatalogError> {
+        let mut loaded = Loaded::new(pepper, time);
         while let Some(range) = self.ranges.get(self.taken.fetch_add(1, Ordering::Relaxed)) {
             let mut keys = self.store.keys_in(range);
             loop {
-                let published = publish(&mut keys, index, now, &mut loaded);
+                let published = publish(&mut keys, index, time, &mut loaded);
                 if published.is_err() {
                     self.taken.store(self.ranges.len(), Ordering::Relaxed);
                 }
@@ -75,13 +75,13 @@ impl Ranges<'_> {
 }
 
 /// Publishes the next keys, and tells how many there were.
-fn publish(keys: &mut Keys, index: &Index, now: Instant, loaded: &mut Loaded) -> Result<usize, CatalogError> {
+fn publish(keys: &mut Keys, index: &Index, time: Time, loaded: &mut Loaded) -> Result<usize, CatalogError> {
     let keys: Vec<Key> = keys.take(PUBLISHED_AT_ONCE).collect::<Result<_, _>>()?;
     index.publish_all(&keys).map_err(|(key, holder)| CatalogError::SharedToken { key, holder: holder.0 })?;
     for key in &keys {
         loaded.counts.add(key);
         loaded.census.add(key);
-        loaded.needs.add(key, now);
+        loaded.needs.add(key, time);
         loaded.revisions = loaded.revisions.saturating_add(key.revision);
     }
     Ok(keys.len())

@@ -150,6 +150,22 @@ pub enum CatalogError {
     Panicked,
 }
 
+/// The time, as the catalog is told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time {
+    /// The present, by which changes are judged and dated.
+    pub now: Instant,
+    /// What has been reached for certain: behind `now` while that may be a mistake of the wall clock's. What is forgotten with time goes by it.
+    pub floor: Instant,
+}
+
+impl Time {
+    /// A present that is certain.
+    pub fn certain(now: Instant) -> Time {
+        Time { now, floor: now }
+    }
+}
+
 /// The catalog of keys and functions.
 pub struct Catalog {
     store: Store,
@@ -157,7 +173,7 @@ pub struct Catalog {
     peppers: Peppers,
     previous_pepper: Option<PepperId>,
     shared: Arc<Shared>,
-    now: Arc<dyn Fn() -> Instant + Send + Sync>,
+    time: Arc<dyn Fn() -> Time + Send + Sync>,
     askers: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -176,7 +192,7 @@ impl Answer {
 }
 
 impl Catalog {
-    /// Checks that the peppers are the store's, publishes all functions and keys to the index, and starts the writer. `now` tells
+    /// Checks that the peppers are the store's, publishes all functions and keys to the index, and starts the writer. `time` tells
     /// the time by which changes are judged and dated.
     ///
     /// # Errors
@@ -185,7 +201,7 @@ impl Catalog {
         store: Store,
         index: Arc<Index>,
         peppers: Peppers,
-        now: impl Fn() -> Instant + Send + Sync + 'static,
+        time: impl Fn() -> Time + Send + Sync + 'static,
         options: CatalogOptions,
     ) -> Result<Catalog, CatalogError> {
         check_prefix(&options.token_prefix)?;
@@ -197,13 +213,13 @@ impl Catalog {
         }
         let registered = registry.registered();
         index.publish_functions(&registered);
-        let now: Arc<dyn Fn() -> Instant + Send + Sync> = Arc::new(now);
-        let started_at = now();
-        let mut loaded = load::load(&store, &index, peppers.current.id(), started_at)?;
+        let time: Arc<dyn Fn() -> Time + Send + Sync> = Arc::new(time);
+        let started = time();
+        let mut loaded = load::load(&store, &index, peppers.current.id(), started)?;
         loaded.counts.count_functions(&registered);
         check_history(&store, head, loaded.revisions)?;
         let marks = pepper::settle(&store, &peppers, marks, &loaded.needs)?;
-        writer::forget_old_requests(&store, started_at);
+        writer::forget_old_requests(&store, started.floor);
         let shared = Arc::new(Shared {
             options: Mutex::new(Arc::new(options)),
             counts: Mutex::new(loaded.counts),
@@ -220,8 +236,8 @@ impl Catalog {
             registry,
             head,
             shared: shared.clone(),
-            now: now.clone(),
-            swept_at: started_at,
+            time: time.clone(),
+            swept_at: started.floor,
             emergency: Draft::default(),
         };
         let (askers, waiting) = mpsc::channel(WAITING_CHANGES);
@@ -232,7 +248,7 @@ impl Catalog {
             peppers,
             previous_pepper: marks.previous.as_ref().map(pepper::id_of),
             shared,
-            now,
+            time,
             askers: Mutex::new(Some(askers)),
             writer: Mutex::new(Some(thread.map_err(|_| CatalogError::Panicked)?)),
         })
@@ -270,7 +286,7 @@ impl Catalog {
     /// refused when the request is made, after those before it were looked at.
     pub fn prepare_import(&self, actor: Actor, keys: Vec<ImportedKey>, turn: ImportTurn) -> Request {
         let options = self.shared.options.lock().clone();
-        let preparer = Preparer { peppers: &self.peppers, token_prefix: &options.token_prefix, actor: &actor, now: (self.now)() };
+        let preparer = Preparer { peppers: &self.peppers, token_prefix: &options.token_prefix, actor: &actor, now: (self.time)().now };
         let batch = preparer.prepare(keys, turn);
         Request { actor, change: Change::Import(batch) }
     }
@@ -287,7 +303,7 @@ impl Catalog {
 
     /// How many keys stand where at this moment, and how many will expire within each of these spans.
     pub fn standings(&self, within: &[Span]) -> Standings {
-        self.shared.ledger.lock().standings((self.now)(), within)
+        self.shared.ledger.lock().standings((self.time)().now, within)
     }
 
     /// Changes that became durable since the start, by action, in the order of [`Action::ALL`]. A change of many keys is one for each.

@@ -1,6 +1,6 @@
 use ahash::AHashMap;
 
-use super::CatalogError;
+use super::{CatalogError, Time};
 use crate::digest::Peppers;
 use crate::key::Instant;
 use crate::key::{Key, PepperId};
@@ -8,25 +8,37 @@ use crate::store::{PepperMarks, Store};
 
 /// How many secrets that may still be good are of which pepper.
 #[derive(Default)]
-pub(super) struct PepperNeeds(AHashMap<PepperId, u64>);
+pub(super) struct PepperNeeds(AHashMap<PepperId, Need>);
+
+#[derive(Default, Clone, Copy)]
+struct Need {
+    now: u64,
+    /// These and those that are good again where the wall clock turns out to have been ahead by mistake.
+    perhaps: u64,
+}
 
 impl PepperNeeds {
-    pub(super) fn add(&mut self, key: &Key, now: Instant) {
-        for secret in &key.secrets {
-            if secret.revoked_at.is_none() && secret.retires_at.is_none_or(|at| now < at) {
-                *self.0.entry(secret.pepper).or_default() += 1;
+    pub(super) fn add(&mut self, key: &Key, time: Time) {
+        for secret in key.secrets.iter().filter(|secret| secret.revoked_at.is_none()) {
+            let is_good = |at: Instant| secret.retires_at.is_none_or(|retires_at| at < retires_at);
+            if is_good(time.floor) {
+                let need = self.0.entry(secret.pepper).or_default();
+                need.perhaps += 1;
+                need.now += u64::from(is_good(time.now));
             }
         }
     }
 
     pub(super) fn join(&mut self, other: PepperNeeds) {
         for (pepper, secrets) in other.0 {
-            *self.0.entry(pepper).or_default() += secrets;
+            let need = self.0.entry(pepper).or_default();
+            *need = Need { now: need.now + secrets.now, perhaps: need.perhaps + secrets.perhaps };
         }
     }
 
-    fn of(&self, pepper: PepperId) -> u64 {
-        self.0.get(&pepper).copied().unwrap_or(0)
+    /// Secrets that may need this pepper once more.
+    fn perhaps(&self, pepper: PepperId) -> u64 {
+        self.0.get(&pepper).map_or(0, |need| need.perhaps)
     }
 }
 
@@ -47,7 +59,7 @@ pub(super) fn check(store: &Store, peppers: &Peppers) -> Result<PepperMarks, Cat
 /// Refuses when secrets need a pepper that was not given; else makes the store remember, and forget a pepper that none needs.
 pub(super) fn settle(store: &Store, peppers: &Peppers, mut marks: PepperMarks, needs: &PepperNeeds) -> Result<PepperMarks, CatalogError> {
     all_given(peppers, needs)?;
-    marks.previous = marks.previous.filter(|previous| needs.of(id_of(previous)) > 0);
+    marks.previous = marks.previous.filter(|previous| needs.perhaps(id_of(previous)) > 0);
     if store.pepper_marks()? != Some(marks) {
         store.set_pepper_marks(&marks)?;
     }
@@ -57,8 +69,8 @@ pub(super) fn settle(store: &Store, peppers: &Peppers, mut marks: PepperMarks, n
 /// Refuses when secrets need a pepper that was not given.
 pub(super) fn all_given(peppers: &Peppers, needs: &PepperNeeds) -> Result<(), CatalogError> {
     let given = [Some(peppers.current.id()), peppers.previous.as_ref().map(|previous| previous.id())];
-    match needs.0.iter().find(|(pepper, _)| !given.contains(&Some(**pepper))) {
-        Some((&pepper, &secrets)) => Err(CatalogError::PepperNeeded { pepper, secrets }),
+    match needs.0.iter().find(|(pepper, need)| need.now > 0 && !given.contains(&Some(**pepper))) {
+        Some((&pepper, need)) => Err(CatalogError::PepperNeeded { pepper, secrets: need.now }),
         None => Ok(()),
     }
 }

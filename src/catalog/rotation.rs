@@ -1,3 +1,4 @@
+use super::Time;
 use super::change::{Made, Overlap, Reply};
 use super::error::ChangeError;
 use super::replay::Asked;
@@ -30,7 +31,7 @@ impl Step<'_> {
         let mut after = before.clone();
         let expires_at = after.settings.expires_at;
         if let Some(previous) = after.secrets.iter_mut().rev().find(|secret| secret.revoked_at.is_none()) {
-            let end = self.now().plus(overlap);
+            let end = self.end_of_overlap(overlap)?;
             previous.retires_at = [Some(end), previous.retires_at, expires_at].into_iter().flatten().min();
         }
         let version = before.newest().map_or(0, |secret| secret.version) + 1;
@@ -47,13 +48,13 @@ impl Step<'_> {
         let mut after = before.clone();
         let action = match overlap {
             Overlap::Extend(span) => {
-                let end = self.now().plus(span);
+                let end = self.end_of_overlap(span)?;
                 let end = before.settings.expires_at.map_or(end, |expires_at| end.min(expires_at));
                 after.secrets[old].retires_at = Some(end.max(retires_at));
                 Action::RotateExtend
             }
             Overlap::Finish => {
-                after.secrets[old].retires_at = Some(self.now());
+                after.secrets[old].retires_at = Some(self.end_of_overlap(Span(0))?);
                 Action::RotateFinish
             }
             Overlap::Cancel => {
@@ -66,6 +67,13 @@ impl Step<'_> {
         };
         let unchanged = before.secrets == after.secrets;
         Ok(Reply::Changed(if unchanged { before } else { self.put(action, Some(before), after) }))
+    }
+
+    /// When an overlap ends that begins now. While the wall clock may be ahead by mistake, none may begin: set right, it would be longer by as much. Without
+    /// an overlap the end is a moment that was reached for certain.
+    fn end_of_overlap(&self, overlap: Span) -> Result<Instant, ChangeError> {
+        let Time { now, floor } = self.ground.time;
+        if overlap.0 > 0 && floor < now { Err(ChangeError::ClockInDoubt { now, floor }) } else { Ok(floor.plus(overlap)) }
     }
 
     fn resolve_rotatable(&self, reference: &KeyRef, revision: Option<u64>) -> Result<Key, ChangeError> {
@@ -86,7 +94,7 @@ impl Step<'_> {
         let version = older[old].version;
         match older[old].retires_at {
             None => Err(no_rotation(format!("secret {version} is not being retired"))),
-            Some(at) if at <= self.now() => Err(no_rotation(format!("secret {version} retired at {at}"))),
+            Some(at) if at <= self.ground.time.floor => Err(no_rotation(format!("secret {version} retired at {at}"))),
             Some(at) => Ok((old, at)),
         }
     }

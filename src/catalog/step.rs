@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use super::CatalogOptions;
 use super::change::{Change, Reply, Request, Selection, Target};
 use super::difference;
 use super::draft::{Draft, DraftEntry, DraftFunction, DraftKey, Piece, draft_name};
 use super::error::ChangeError;
 use super::registry::Registry;
+use super::{CatalogOptions, Time};
 use crate::digest::Peppers;
 use crate::index::{Index, found_by};
 use crate::key::history::{Action, Actor, Subject};
@@ -22,7 +22,7 @@ pub(super) struct Ground<'a> {
     pub(super) pepper: PepperId,
     pub(super) registry: &'a Registry,
     pub(super) options: &'a CatalogOptions,
-    pub(super) now: Instant,
+    pub(super) time: Time,
 }
 
 /// One change being made: it sees the store, what the write so far has drafted, and what it has itself drafted.
@@ -62,7 +62,7 @@ impl Step<'_> {
     }
 
     pub(super) fn now(&self) -> Instant {
-        self.ground.now
+        self.ground.time.now
     }
 
     /// The key as this change sees it.

@@ -11,7 +11,7 @@ use super::error::ChangeError;
 use super::ledger::Ledger;
 use super::registry::Registry;
 use super::step::{self, Ground};
-use super::{CatalogOptions, Counts};
+use super::{CatalogOptions, Counts, Time};
 use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::history::Action;
@@ -56,7 +56,7 @@ pub(super) struct Writer {
     pub(super) registry: Registry,
     pub(super) head: Head,
     pub(super) shared: Arc<Shared>,
-    pub(super) now: Arc<dyn Fn() -> Instant + Send + Sync>,
+    pub(super) time: Arc<dyn Fn() -> Time + Send + Sync>,
     pub(super) swept_at: Instant,
     /// What holds in memory only, since the disk refused it.
     pub(super) emergency: Draft,
@@ -120,7 +120,7 @@ impl Writer {
             pepper: self.chain.pepper(),
             registry: &self.registry,
             options: &options,
-            now: (self.now)(),
+            time: (self.time)(),
         };
         step::make(&ground, earlier, request)
     }
@@ -217,10 +217,10 @@ impl Writer {
 
     /// Forgets old request ids, once a day.
     fn sweep(&mut self) {
-        let now = (self.now)();
-        if now.since(self.swept_at).0 >= SWEEP_MS {
-            self.swept_at = now;
-            forget_old_requests(&self.store, now);
+        let floor = (self.time)().floor;
+        if floor.since(self.swept_at).0 >= SWEEP_MS {
+            self.swept_at = floor;
+            forget_old_requests(&self.store, floor);
         }
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn check(admin: impl FnOnce() -> Result<Admin, Failure>, screen: &Scr
         no_pepper: arguments.no_pepper,
         against: against.clone(),
         acknowledge: arguments.acknowledge,
+        believe_clock: arguments.believe_clock,
     });
     if arguments.head {
         let head = match &look {

@@ -134,7 +134,7 @@ impl Admin {
     }
 
     /// Writes an answer out as it comes.
-    pub(crate) fn download(&self, path: &str, writer: &mut impl Write) -> Result<(), Failure> {
+    pub(crate) fn download(&self, path: &str, writer: &mut dyn Write) -> Result<(), Failure> {
         self.runtime.block_on(async {
             let response = self.exchange(Method::GET, path, "application/json", Either::Left(Full::default()), None).await?;
             let mut body = response.into_body();

@@ -8,10 +8,12 @@ use serde_json::json;
 use zeroize::Zeroize;
 
 use super::args::transfer::{Export, Import};
+use super::check;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, with_query};
 use super::screen::{Hue, Screen, counted, now};
 use crate::admin::wire::{GeneratedView, ImportView};
+use crate::daemon::check as offline;
 
 /// `import`
 pub(crate) fn import(admin: &Admin, screen: &Screen, arguments: &Import) -> Result<Exit, Failure> {
@@ -157,17 +159,30 @@ impl TokenFile {
 }
 
 /// `export`
-pub(crate) fn export(admin: &Admin, screen: &Screen, arguments: &Export) -> Result<Exit, Failure> {
-    let path = with_query("/v1/export", &[("digests", arguments.digests.then(|| "true".to_owned()))]);
-    if screen.json && !arguments.jsonl {
-        let mut text = Vec::new();
-        admin.download(&path, &mut text)?;
+pub(crate) fn export(admin: impl FnOnce() -> Result<Admin, Failure>, screen: &Screen, arguments: &Export) -> Result<Exit, Failure> {
+    let document = screen.json && !arguments.jsonl;
+    let mut text = Vec::new();
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    let out: &mut dyn Write = if document { &mut text } else { &mut stdout };
+    match &arguments.data_dir {
+        Some(data_dir) => {
+            let written = offline::export(data_dir, arguments.digests, out).map_err(|error| check::failure(&error))?;
+            match written {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(Failure::stream("cannot write the export", &error)),
+                _ => {}
+            }
+        }
+        None => {
+            let path = with_query("/v1/export", &[("digests", arguments.digests.then(|| "true".to_owned()))]);
+            admin()?.download(&path, out)?;
+        }
+    }
+    if document {
+        drop(stdout);
         let lines: Result<Vec<serde_json::Value>, _> = serde_json::Deserializer::from_slice(&text).into_iter().collect();
         let keys = lines.map_err(|error| Failure::software(format!("the export is not JSON: {error}")))?;
         screen.print_json(&json!({ "keys": keys }))?;
-        return Ok(Exit::Ok);
     }
-    admin.download(&path, &mut BufWriter::new(io::stdout().lock()))?;
     Ok(Exit::Ok)
 }
 

@@ -96,6 +96,9 @@ pub(super) fn failure(socket: &Path, error: &ClientError) -> Failure {
             format!("the daemon closed the connection on {}: it may be stopping; try again", socket.display()),
         ),
         ClientError::Refused { .. } if error.is_bad_request() => Failure::new(Exit::Data, "request", "a bad request", error.to_string()),
+        ClientError::Refused { .. } if error.is_forbidden() => {
+            Failure::new(Exit::NoPermission, "forbidden", "the daemon refused the connection", error.to_string())
+        }
         ClientError::Refused { .. } => Failure::new(Exit::TempFail, "refused", "the daemon refused the connection", error.to_string()),
         ClientError::TooLong(_) => Failure::new(Exit::Data, "request", "a bad request", error.to_string()),
         ClientError::Protocol(_) => {

@@ -1,5 +1,5 @@
 /// Every key of the file: its name, its default, an example, whether SIGHUP applies it, and what it means. `docs/configuration.md` holds this as a table.
-pub const KEYS: [Row; 39] = [
+pub const KEYS: [Row; 40] = [
     row("data_dir", "\"/var/lib/doorward\"", "\"/srv/doorward\"", false, "Directory of the store. An absolute path, as all paths here."),
     row(
         "run_dir",
@@ -64,6 +64,13 @@ pub const KEYS: [Row; 39] = [
     row("log.format", "\"auto\"", "\"plain\"", false, "`plain`, or `auto`: with colour on a terminal, plain elsewhere."),
     row("verify.mode", "\"0660\"", "\"0666\"", false, "File mode of `verify.sock`, octal, in quotes."),
     row("verify.group", "the daemon's own", "\"www-data\"", false, "Group of `verify.sock`: the web servers', by name or number."),
+    row(
+        "verify.users",
+        "[]",
+        "[\"www-data\"]",
+        true,
+        "Users who may ask, besides root and the daemon's own, by name or number, as the kernel tells who connects. Where none is named, all whom the mode lets in.",
+    ),
     row("verify.max_connections", "1024", "200", false, "Most connections to `verify.sock` at a time, 1 to 16384."),
     row(
         "verify.spin_us",

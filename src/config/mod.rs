@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::advise;
-use crate::key::Span;
+use crate::key::{Span, without_tokens};
 use crate::unusual;
 
 pub use keys::{KEYS, Row};
@@ -94,6 +94,8 @@ pub struct VerifySocket {
     pub mode: u32,
     /// Its group, by name or number.
     pub group: Option<String>,
+    /// Users who may ask, besides root and the daemon's own; all whom the mode lets in where none is named.
+    pub users: Vec<String>,
     /// Most connections at a time.
     pub max_connections: usize,
     /// How long a connection's thread looks for the next request before it sleeps.
@@ -200,6 +202,7 @@ impl Config {
         let mut result = self.clone();
         result.country_db.clone_from(&new.country_db);
         result.strict = new.strict;
+        result.verify.users.clone_from(&new.verify.users);
         result.admin.full_users.clone_from(&new.admin.full_users);
         result.admin.full_groups.clone_from(&new.admin.full_groups);
         result.admin.read_users.clone_from(&new.admin.read_users);
@@ -234,8 +237,10 @@ impl Config {
     }
 
     fn read(path: &Path, text: &str, credentials: Option<&Path>) -> Result<Config, ConfigError> {
-        let syntax =
-            |error: toml::de::Error| ConfigError::Syntax { path: path.to_owned(), reason: error.to_string().trim_end().to_owned() };
+        let syntax = |error: toml::de::Error| ConfigError::Syntax {
+            path: path.to_owned(),
+            reason: without_tokens(error.to_string().trim_end()).into_owned(),
+        };
         let written: Written = toml::from_str(text).map_err(syntax)?;
         written.resolve(&Check { place: path.display().to_string() }, credentials)
     }
@@ -337,6 +342,7 @@ mod tests {
             ("verify.stuck_timeout", "\"2h\""),
             ("verify.idle_timeout", "\"0s\""),
             ("admin.group", "\"\""),
+            ("verify.users", "[\"-1\"]"),
             ("admin.full_users", "[\"a b\"]"),
             ("advise.idle_after", "\"1h\""),
             ("advise.rotate_after", "\"x\""),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{AdminSocket, Config, ConfigError, Log, LogFormat, Metrics, UsageKept, VerifySocket};
 use crate::advise;
-use crate::key::{Span, check_prefix, limits};
+use crate::key::{Span, check_prefix, limits, without_tokens};
 use crate::unusual;
 
 /// Bytes of the longest `run_dir`: the kernel takes 107 for the path of a socket, and `/verify.sock` stands behind it.
@@ -70,6 +70,7 @@ pub(super) struct WrittenLog {
 pub(super) struct WrittenVerify {
     mode: Option<String>,
     group: Option<String>,
+    users: Vec<String>,
     max_connections: Option<i64>,
     spin_us: Option<i64>,
     stuck_timeout: Option<String>,
@@ -192,6 +193,7 @@ impl WrittenVerify {
         Ok(VerifySocket {
             mode: check.mode("verify.mode", self.mode)?,
             group: self.group.map(|group| check.name("verify.group", group)).transpose()?,
+            users: check.names("verify.users", self.users)?,
             max_connections: connections as usize,
             spin: Duration::from_micros(spin_us as u64),
             stuck_timeout: check.span("verify.stuck_timeout", self.stuck_timeout, "10s", STUCK_MS)?,
@@ -202,14 +204,13 @@ impl WrittenVerify {
 
 impl WrittenAdmin {
     fn resolve(self, check: &Check) -> Result<AdminSocket, ConfigError> {
-        let names = |key, names: Vec<String>| names.into_iter().map(|name| check.name(key, name)).collect::<Result<Vec<_>, _>>();
         Ok(AdminSocket {
             mode: check.mode("admin.mode", self.mode)?,
             group: self.group.map(|group| check.name("admin.group", group)).transpose()?,
-            full_users: names("admin.full_users", self.full_users)?,
-            full_groups: names("admin.full_groups", self.full_groups)?,
-            read_users: names("admin.read_users", self.read_users)?,
-            read_groups: names("admin.read_groups", self.read_groups)?,
+            full_users: check.names("admin.full_users", self.full_users)?,
+            full_groups: check.names("admin.full_groups", self.full_groups)?,
+            read_users: check.names("admin.read_users", self.read_users)?,
+            read_groups: check.names("admin.read_groups", self.read_groups)?,
         })
     }
 }
@@ -270,7 +271,12 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn refused(&self, key: &'static str, value: impl Display, allowed: impl Display) -> ConfigError {
-        ConfigError::Value { place: self.place.clone(), key, value: value.to_string(), allowed: allowed.to_string() }
+        ConfigError::Value {
+            place: self.place.clone(),
+            key,
+            value: without_tokens(&value.to_string()).into_owned(),
+            allowed: allowed.to_string(),
+        }
     }
 
     fn path(&self, key: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
@@ -293,6 +299,10 @@ impl Check {
         let octal = (3..=4).contains(&text.len()) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
         let mode = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten().filter(|mode| (0o600..=0o777).contains(mode));
         mode.ok_or_else(|| self.refused(key, format!("\"{text}\""), "an octal mode from \"0600\" to \"0777\""))
+    }
+
+    fn names(&self, key: &'static str, names: Vec<String>) -> Result<Vec<String>, ConfigError> {
+        names.into_iter().map(|name| self.name(key, name)).collect()
     }
 
     fn name(&self, key: &'static str, name: String) -> Result<String, ConfigError> {

@@ -1,17 +1,20 @@
 //! A look at a store that no daemon uses.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::directory::Locked;
-use super::{ServeError, pepper};
+use super::directory::{DirectoryError, Locked};
+use super::{ServeError, pepper, time};
+use crate::admin;
 use crate::catalog::Head;
 use crate::catalog::check::{self, CheckError, CheckOptions, CheckReport, Part, Progress};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::digest::Peppers;
 use crate::key::Instant;
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{Store, StoreError, StoreOptions, TimeFloor, UsageBatch, give_to_owner_of};
+use crate::usage;
 
 /// Whose store is looked at.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub struct Look {
     pub against: Vec<Head>,
     /// Writes the file `acknowledged` anew if nothing else is wrong.
     pub acknowledge: bool,
+    /// Lets time go on from what the wall clock shows, if nothing is wrong.
+    pub believe_clock: bool,
 }
 
 /// Where a store is, and its pepper.
@@ -70,7 +75,7 @@ impl Look {
     }
 }
 
-/// Looks at everything in a store that no daemon uses. Nothing is changed, but for the file `acknowledged` where that is asked for and all else is well.
+/// Looks at everything in a store that no daemon uses. Nothing is changed, but for the file `acknowledged` and the time where that is asked for and all else is well.
 ///
 /// # Errors
 /// A daemon uses the store, there is none, it cannot be opened at all, or the pepper is missing.
@@ -83,7 +88,7 @@ pub fn check(look: &Look, progress: &mut dyn FnMut(Progress) -> bool) -> Result<
         Ok(store) => store,
         Err(error) => return Ok(unreadable(path, &error)),
     };
-    let now = Clock::start(store.time_floor().ok().flatten().unwrap_or(Instant(0))).now();
+    let now = Clock::start(time::kept_floor(&store).unwrap_or(Instant(0))).now();
     let options = CheckOptions { peppers: peppers.as_ref(), against: &look.against, now };
     let mut report = match check::check(&store, &options, progress) {
         Ok(report) => report,
@@ -93,6 +98,12 @@ pub fn check(look: &Look, progress: &mut dyn FnMut(Progress) -> bool) -> Result<
     drop(store);
     if look.acknowledge {
         acknowledge(&path, &mut report)?;
+    }
+    if look.believe_clock {
+        believe_clock(&path, &mut report)?;
+    }
+    if look.acknowledge || look.believe_clock {
+        give_to_owner_of(&place.data_dir, &path).map_err(|error| DirectoryError::Io { path, error })?;
     }
     Ok(report)
 }
@@ -107,6 +118,19 @@ pub fn head(look: &Look) -> Result<Head, ServeError> {
     Ok(Store::open_to_read(&place.store()?, StoreOptions::default())?.head()?)
 }
 
+/// Writes every key of a store that no daemon uses, without its pepper: as the import takes them. Within, whether `out` took them.
+///
+/// # Errors
+/// A daemon uses the store, there is none, or it cannot be read.
+pub fn export(data_dir: &Path, digests: bool, out: &mut dyn io::Write) -> Result<io::Result<()>, ServeError> {
+    let _locked = Locked::look(data_dir)?;
+    let path = data_dir.join("db");
+    if !path.is_dir() {
+        return Err(ServeError::NoStore(data_dir.to_owned()));
+    }
+    Ok(admin::write_keys(&Store::open_to_read(&path, StoreOptions::default())?, digests, out)?)
+}
+
 /// A store that cannot even be opened is damaged: the report says so and nothing else.
 fn unreadable(path: PathBuf, error: &StoreError) -> CheckReport {
     let mut part = Part::new("files", "stores");
@@ -117,6 +141,22 @@ fn unreadable(path: PathBuf, error: &StoreError) -> CheckReport {
 fn peppers(place: &Place, store: &Path) -> Result<Peppers, ServeError> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     Ok(pepper::find(&place.pepper_file, place.previous_pepper_file.as_deref(), store, credentials.as_deref())?)
+}
+
+fn believe_clock(path: &Path, report: &mut CheckReport) -> Result<(), ServeError> {
+    let all_is_well = report.parts.iter().all(|part| part.faults.is_empty());
+    let Some(part) = report.parts.iter_mut().find(|part| part.name == "meta") else { return Ok(()) };
+    if !all_is_well {
+        part.note = Some("time was not set, since other things are wrong".to_owned());
+        return Ok(());
+    }
+    let now = clock::wall();
+    let floor = TimeFloor { at: now, boot: Some((usage::boot_id(), clock::uptime())) };
+    let store = Store::open(path, StoreOptions::default())?;
+    let before = store.time_floor()?.map_or(Instant(0), |floor| floor.at);
+    store.write_usage(&UsageBatch { time_floor: Some(floor), ..UsageBatch::default() }, true)?;
+    part.note = Some(format!("time goes on from {now}; it had reached {before}"));
+    Ok(())
 }
 
 fn acknowledge(path: &Path, report: &mut CheckReport) -> Result<(), ServeError> {

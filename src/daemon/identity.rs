@@ -4,14 +4,11 @@ use std::fs;
 
 use super::ServeError;
 use crate::admin::Access;
-use crate::config::AdminSocket;
+use crate::config::{AdminSocket, VerifySocket};
+use crate::key::without_tokens;
 
 /// Who may do what on the admin socket, with the names of the configuration as numbers.
 pub(super) fn access(admin: &AdminSocket) -> Result<Access, ServeError> {
-    let all = |key, what, names: &[String], find: fn(&str) -> Option<u32>| {
-        let number = |name: &String| find(name).ok_or_else(|| ServeError::Identity { key, what, name: name.clone() });
-        names.iter().map(number).collect::<Result<Vec<u32>, ServeError>>()
-    };
     Ok(Access {
         own_uid: rustix::process::geteuid().as_raw(),
         full_users: all("admin.full_users", "user", &admin.full_users, user)?,
@@ -21,10 +18,25 @@ pub(super) fn access(admin: &AdminSocket) -> Result<Access, ServeError> {
     })
 }
 
+/// Who may ask on the verify socket, besides root and the daemon's own user; all whom its mode lets in where none is named.
+pub(super) fn users(verify: &VerifySocket) -> Result<Vec<u32>, ServeError> {
+    all("verify.users", "user", &verify.users, user)
+}
+
+fn all(key: &'static str, what: &'static str, names: &[String], find: fn(&str) -> Option<u32>) -> Result<Vec<u32>, ServeError> {
+    let number = |name: &String| find(name).ok_or_else(|| nobody(key, what, name));
+    names.iter().map(number).collect()
+}
+
 /// A socket's group, if the configuration names one.
 pub(super) fn group_of(key: &'static str, name: Option<&str>) -> Result<Option<u32>, ServeError> {
-    let number = |name: &str| group(name).ok_or_else(|| ServeError::Identity { key, what: "group", name: name.to_owned() });
+    let number = |name: &str| group(name).ok_or_else(|| nobody(key, "group", name));
     name.map(number).transpose()
+}
+
+/// There is nobody of that name; which may be a token in the wrong place.
+fn nobody(key: &'static str, what: &'static str, name: &str) -> ServeError {
+    ServeError::Identity { key, what, name: without_tokens(name).into_owned() }
 }
 
 /// The number of a user, given by name or number.

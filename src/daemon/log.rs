@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
+use std::panic;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -9,6 +10,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Log, LogFormat};
+use crate::key::without_tokens;
 use crate::systemd;
 
 /// Starts logging.
@@ -18,6 +20,13 @@ pub(super) fn start(log: &Log) {
     let messages = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(log.level).with_ansi(colour).with_target(false);
     // A second start in one process is a test's; the first logger stays.
     let _ = if journal { messages.event_format(Journal).try_init() } else { messages.try_init() };
+    // A panic's message goes the same way: with its level, and without a token that it may quote.
+    panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let message = info.payload_as_str().unwrap_or("(no message)");
+        tracing::error!(thread = thread.name().unwrap_or("?"), place, "panicked: {}", without_tokens(message));
+    }));
 }
 
 /// A line as the journal takes it: `<4>`, the message, and its fields behind it, where `journalctl` shows them.

@@ -10,6 +10,7 @@ mod reload;
 pub mod restore;
 mod sockets;
 mod status;
+mod time;
 mod watch;
 
 use std::io;
@@ -35,7 +36,7 @@ use crate::digest::Recogniser;
 use crate::flush::{Flush, FlushOptions};
 use crate::geo::{Geo, GeoError};
 use crate::index::Index;
-use crate::key::{Instant, Span};
+use crate::key::Span;
 use crate::store::{Keep, Store, StoreError, StoreOptions};
 use crate::systemd::{self, ListenError, Listeners};
 use crate::usage::{self, CountersError, Owner, Usage, Written};
@@ -169,6 +170,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 pub fn check_config(file: &Path) -> Result<(), ServeError> {
     let config = Config::load(file)?;
     identity::access(&config.admin)?;
+    identity::users(&config.verify)?;
     identity::group_of("verify.group", config.verify.group.as_deref())?;
     identity::group_of("admin.group", config.admin.group.as_deref())?;
     match &config.country_db {
@@ -207,6 +209,7 @@ impl Running {
         directory::make(&config.run_dir, 0o755)?;
         let run = Locked::open_private(&config.run_dir.join(COUNTERS))?;
         let access = Arc::new(RwLock::new(identity::access(&config.admin)?));
+        let users = identity::users(&config.verify)?;
         let mut verify_place = Socket::verify(&mut lent, config)?;
         let mut admin_place = Socket::admin(&mut lent, config)?;
         let store_path = config.data_dir.join("db");
@@ -217,19 +220,22 @@ impl Running {
         if let Some(path) = &config.country_db {
             geo.load(path)?;
         }
+        let begun = std::time::Instant::now();
         let store = Store::open(&store_path, StoreOptions::default())?;
+        let store_ms = begun.elapsed().as_millis() as u64;
         if let Err(error) = store.drop_checkpoint() {
             tracing::warn!(%error, "what a backup left behind keeps its room on the disk");
         }
-        let clock = Arc::new(Clock::start(store.time_floor()?.unwrap_or(Instant(0))));
+        let clock = Arc::new(Clock::start(time::kept_floor(&store)?));
         let index = Arc::new(Index::new());
         index.set_strict(config.strict);
         let options = CatalogOptions { token_prefix: config.token_prefix.clone(), undelete: config.undelete_for };
-        let now = {
+        let time = {
             let clock = Arc::clone(&clock);
-            move || clock.now()
+            move || time::catalog_time(&clock)
         };
-        let catalog = Arc::new(Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), now, options)?);
+        let catalog = Arc::new(Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), time, options)?);
+        info!(keys = catalog.counts().keys, store_ms, loaded_ms = begun.elapsed().as_millis() as u64, "loaded");
         let usage = Arc::new(counters(&store, &config.run_dir)?);
         let usage_kept = Keep { minutes: config.usage.keep_minutes, hours: config.usage.keep_hours, days: config.usage.keep_days };
         let flush_options = FlushOptions { interval: config.flush_interval, keep: usage_kept };
@@ -247,7 +253,7 @@ impl Running {
             stuck: duration(config.verify.stuck_timeout),
             idle: config.verify.idle_timeout.map(duration),
         };
-        let verify_socket = VerifySocket::start(verify_place.listen()?, Arc::clone(&door), Arc::clone(&clock), limits)
+        let verify_socket = VerifySocket::start(verify_place.listen()?, Arc::clone(&door), Arc::clone(&clock), limits, users)
             .map_err(|error| ServeError::System("the verify socket's thread", error))?;
         let judgement = Arc::new(RwLock::new(judgement(config)));
         let troubles = Troubles::default();

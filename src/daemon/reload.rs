@@ -16,6 +16,7 @@ pub(super) struct Reload {
     config: Config,
     door: Arc<Door>,
     access: Arc<RwLock<Access>>,
+    name_users: Box<dyn Fn(Vec<u32>)>,
     judgement: Arc<RwLock<Judgement>>,
     troubles: Troubles,
 }
@@ -52,7 +53,8 @@ impl Troubles {
 impl Reload {
     pub(super) fn new(options: ServeOptions, config: Config, running: &Running) -> Reload {
         let (access, judgement, troubles) = (running.access.clone(), running.judgement.clone(), running.troubles.clone());
-        Reload { options, config, door: Arc::clone(&running.door), access, judgement, troubles }
+        let name_users = Box::new(running.verify_socket.users());
+        Reload { options, config, door: Arc::clone(&running.door), access, name_users, judgement, troubles }
     }
 
     /// Reads everything anew. Each part that is valid takes effect; one that is not keeps its old state.
@@ -78,6 +80,7 @@ impl Reload {
         let new = Config::load(file).map_err(|error| error.to_string())?;
         let (config, restart) = self.config.reload(new);
         let access = identity::access(&config.admin).map_err(|error| error.to_string())?;
+        let users = identity::users(&config.verify).map_err(|error| error.to_string())?;
         if !restart.is_empty() {
             warn!(keys = restart.join(" "), "these keys of the configuration take effect at the next start");
         }
@@ -85,6 +88,7 @@ impl Reload {
             self.door.geo.unload();
         }
         *self.access.write() = access;
+        (self.name_users)(users);
         *self.judgement.write() = judgement(&config);
         self.door.index.set_strict(config.strict);
         self.config = config;

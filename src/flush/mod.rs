@@ -24,7 +24,7 @@ use crate::key::{Instant, Span};
 use crate::store::{Counted, Keep, MINUTES_IN_A_ROW, Store, StoreError, UsageBatch, UsageMark};
 use crate::usage::{Frozen, MINUTES_TOGETHER, Row, Usage};
 
-use upkeep::Upkeep;
+use upkeep::{MINUTE_MS, Upkeep};
 
 /// Rows that are written at a time, which takes a few milliseconds.
 const ROWS_WRITTEN: usize = 16_384;
@@ -274,10 +274,13 @@ impl Worker {
         while frozen.left() > 0 {
             let begun = time::Instant::now();
             let rows = frozen.whole(ROWS_WRITTEN);
-            let mut batch = batch(frozen.next(rows));
+            let mut batch = batch(frozen.next(rows), self.shared.clock.steady());
             let after = frozen.after(rows);
             batch.written = Some(UsageMark { generation: after.generation, rows: after.rows });
-            self.store.write_usage(&batch, rows == frozen.left())?;
+            let is_last = rows == frozen.left();
+            // What was counted may tell of keys that had expired: after a power failure the time is not before that.
+            batch.time_floor = is_last.then(|| self.time_floor());
+            self.store.write_usage(&batch, is_last)?;
             frozen.were_written(rows);
             if !last && frozen.left() > 0 {
                 // Leaves the processor to those who verify; but not where what they count would soon find no row.
@@ -332,11 +335,13 @@ fn next(now: Instant, interval_ms: i64) -> Duration {
     Duration::from_millis((interval_ms - now.0.rem_euclid(interval_ms)) as u64)
 }
 
-/// What the store is told of rows.
-fn batch(rows: impl Iterator<Item = Row>) -> UsageBatch {
+/// What the store is told of rows. None is of later than the present: what a wall clock that was ahead by mistake told of is of now.
+fn batch(rows: impl Iterator<Item = Row>, present: Instant) -> UsageBatch {
+    let this_minute = u32::try_from(present.0.div_euclid(MINUTE_MS)).unwrap_or(0);
     let counted = rows.map(|row| {
         let Row { key, minute, version, function, verdict, country, count, last_at, last_address, missed_networks } = row;
-        Counted { key, minute, version, function, verdict, country, count, last_at, last_address, missed_networks }
+        let last_at = if minute > this_minute { present } else { last_at };
+        Counted { key, minute: minute.min(this_minute), version, function, verdict, country, count, last_at, last_address, missed_networks }
     });
     UsageBatch { rows: counted.collect(), ..UsageBatch::default() }
 }

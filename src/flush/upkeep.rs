@@ -1,17 +1,20 @@
 use std::time;
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{REST, Worker};
+use crate::clock;
 use crate::key::{Instant, Span};
-use crate::store::{HourOfGuesses, Keep, StoreError, UsageBatch};
+use crate::store::{HourOfGuesses, Keep, StoreError, TimeFloor, UsageBatch};
+use crate::usage::boot_id;
 
 /// How long usage is added up before the thread rests. One bucket of an hour is added up as a whole, and may take longer where keys are very many.
 const SLICE: Duration = Duration::from_millis(5);
 /// How often it is looked for what is too old, in minutes that count up to hours.
 const EXPIRE: Duration = Duration::from_secs(60);
-const MINUTE_MS: i64 = 60_000;
+pub(super) const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 3_600_000;
 
 /// What the thread that writes does beside flushing.
 pub(super) struct Upkeep {
@@ -23,20 +26,31 @@ pub(super) struct Upkeep {
     is_noted: bool,
     /// When this process began, as its rows of guesses are named.
     started: Instant,
+    boot: [u8; 16],
+    /// The wall clock is wrong, and the log says so.
+    warned: bool,
 }
 
 impl Upkeep {
     pub(super) fn new(now: Instant, keep: Keep) -> Upkeep {
-        Upkeep { keep, expired: None, noted: (now, time::Instant::now()), is_noted: false, started: now }
+        Upkeep { keep, expired: None, noted: (now, time::Instant::now()), is_noted: false, started: now, boot: boot_id(), warned: false }
     }
 }
 
 impl Worker {
+    /// The time's floor, to be written.
+    pub(super) fn time_floor(&self) -> TimeFloor {
+        // The boot clock first: a floor that seems older than it is does no harm.
+        let uptime = clock::uptime();
+        TimeFloor { at: self.shared.clock.floor(), boot: Some((self.upkeep.boot, uptime)) }
+    }
+
     /// Writes the time's floor, and which minutes were counted in: at the start, when a minute begins, and at the end. A disk may sleep in between.
     pub(super) fn note_time(&mut self, last: bool) -> Result<(), StoreError> {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         // Asked for even when it is not written: the clock wants to be watched.
-        let floor = self.shared.clock.floor();
+        let floor = self.time_floor();
+        self.watch_the_clock();
         let (noted, at) = self.upkeep.noted;
         if self.upkeep.is_noted && !last && noted.0.div_euclid(MINUTE_MS) == now.0.div_euclid(MINUTE_MS) {
             return Ok(());
@@ -51,6 +65,16 @@ impl Worker {
         Ok(())
     }
 
+    /// Says in the log when the wall clock goes wrong, and when it is right again.
+    fn watch_the_clock(&mut self) {
+        match (self.shared.clock.warning(), self.upkeep.warned) {
+            (Some(warning), false) => warn!("{warning}"),
+            (None, true) => info!("the wall clock agrees with the time again"),
+            (Some(_), true) | (None, false) => return,
+        }
+        self.upkeep.warned = !self.upkeep.warned;
+    }
+
     /// Writes who sends tokens that nobody has. What was counted since the last time is in memory alone: a kill may lose a minute of it.
     fn write_guesses(&self, now: Instant) -> Result<(), StoreError> {
         let hours: Vec<HourOfGuesses> = self
@@ -58,6 +82,8 @@ impl Worker {
             .usage
             .guesses()
             .into_iter()
+            // An hour of a clock that was wrong: its guesses are among the counts of tokens that nobody has, and that is all.
+            .filter(|hour| i64::from(hour.hour) <= now.0.div_euclid(HOUR_MS))
             .map(|hour| HourOfGuesses {
                 hour: hour.hour,
                 total: hour.total,

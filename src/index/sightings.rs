@@ -4,7 +4,7 @@ use crossbeam_epoch::{Atomic, Guard, Owned};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::record::{Record, standing};
-use super::{Found, Tag};
+use super::{Found, Tag, same};
 use crate::key::{KeyId, Rules};
 
 /// Tokens that were verified before, by a tag that only this process can compute: all that a verdict and its answer need, in two neighbouring
@@ -93,8 +93,8 @@ impl Sightings {
         let mut hops = window[0].hops();
         while hops != 0 {
             let place = &window[hops.trailing_zeros() as usize];
-            if place.tag() == tag {
-                return place.read().filter(|sighting| sighting.0[TAG..ID] == tag);
+            if same(place.tag(), tag) {
+                return place.read().filter(|sighting| same([sighting.0[TAG], sighting.0[TAG + 1]], tag));
             }
             hops &= hops - 1;
         }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crossbeam_epoch::{Atomic, Guard, Owned};
 
 use super::record::Record;
-use super::{ADDRESS_BITS, Words};
+use super::{ADDRESS_BITS, Words, same};
 
 /// An open-addressed table of the records' addresses, in shards that grow one by one, so that growing needs little memory beside and stops the
 /// writer only briefly.
@@ -185,7 +185,7 @@ impl Shard {
             if there >> ADDRESS_BITS == tag(digest) {
                 // SAFETY: who has a shard is pinned, and a record is not freed while anyone is who could have read its slot.
                 let record = unsafe { Record::at(address(there)) };
-                if record.digest() == digest {
+                if same(record.digest(), digest) {
                     return Place::Taken(slot, record);
                 }
             }

@@ -107,6 +107,8 @@ pub enum ErrorCode {
     BadRequest = 4,
     /// There are too many connections. The connection ends.
     Busy = 5,
+    /// The client's user may not ask. The connection ends.
+    Forbidden = 6,
 }
 
 impl ErrorCode {

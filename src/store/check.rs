@@ -350,6 +350,7 @@ impl Look<'_> {
                 meta::PEPPERS => record::decode::<PepperMarks>(family, row, value).map(drop),
                 meta::STORE_ID => record::decode::<[u8; 16]>(family, row, value).map(drop),
                 meta::TIME_FLOOR => record::decode::<Instant>(family, row, value).map(drop),
+                meta::TIME_FLOOR_BOOT => record::decode::<([u8; 16], u64)>(family, row, value).map(drop),
                 meta::USAGE_ROLLED => usage::check_marks(value),
                 meta::USAGE_WRITTEN => record::decode::<UsageMark>(family, row, value).map(drop),
                 row if row.starts_with(meta::REQUEST) => record::decode::<Remembered>(family, row, value).map(|remembered| {

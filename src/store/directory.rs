@@ -1,6 +1,6 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::witness;
@@ -21,6 +21,25 @@ pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
         // Said again, because the umask has taken its part.
         fs::set_permissions(directory, Permissions::from_mode(mode))?;
         File::open(directory.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Gives a store's directory and its files to whom the directory above it belongs: where root works on the store, the daemon's user must be able to go on with it.
+///
+/// # Errors
+/// The system refuses.
+pub fn give_to_owner_of(data_dir: &Path, store: &Path) -> io::Result<()> {
+    let owner = fs::metadata(data_dir)?;
+    let mut paths = vec![store.to_owned()];
+    for entry in fs::read_dir(store)? {
+        paths.push(entry?.path());
+    }
+    for path in paths {
+        let metadata = fs::symlink_metadata(&path)?;
+        if (metadata.uid(), metadata.gid()) != (owner.uid(), owner.gid()) {
+            chown(&path, Some(owner.uid()), Some(owner.gid()))?;
+        }
     }
     Ok(())
 }

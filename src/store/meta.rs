@@ -11,6 +11,7 @@ pub(super) const HEAD: &[u8] = b"head";
 pub(super) const PEPPERS: &[u8] = b"peppers";
 pub(super) const STORE_ID: &[u8] = b"store_id";
 pub(super) const TIME_FLOOR: &[u8] = b"time_floor";
+pub(super) const TIME_FLOOR_BOOT: &[u8] = b"time_floor_boot";
 pub(super) const USAGE_ROLLED: &[u8] = b"usage_rolled";
 pub(super) const USAGE_WRITTEN: &[u8] = b"usage_written";
 pub(super) const REQUEST: &[u8] = b"request/";
@@ -59,6 +60,15 @@ pub struct PepperMarks {
     pub previous: Option<[u8; 32]>,
 }
 
+/// The moment behind which time may not run, and where the boot clock stood then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeFloor {
+    /// The moment.
+    pub at: Instant,
+    /// That boot's id and its clock in milliseconds: a later start in the same boot knows how much time has passed since. None where it was not written.
+    pub boot: Option<([u8; 16], u64)>,
+}
+
 /// What a request id was used for.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Remembered {
@@ -102,8 +112,9 @@ impl Store {
     }
 
     /// The moment behind which time may not run, as the last flush wrote it.
-    pub fn time_floor(&self) -> Result<Option<Instant>, StoreError> {
-        self.meta(TIME_FLOOR)
+    pub fn time_floor(&self) -> Result<Option<TimeFloor>, StoreError> {
+        let Some(at) = self.meta(TIME_FLOOR)? else { return Ok(None) };
+        Ok(Some(TimeFloor { at, boot: self.meta(TIME_FLOOR_BOOT)? }))
     }
 
     /// What a request id was used for.

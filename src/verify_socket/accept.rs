@@ -14,16 +14,16 @@ use tracing::{error, warn};
 
 use super::connection::refuse;
 use super::serve::{Service, send_all};
+use super::users::UNTOLD;
 use super::{Refusal, Shared};
 use crate::clock;
-use crate::protocol::ErrorCode;
 
 /// What a connection's thread needs at most is far below this.
 const STACK_BYTES: usize = 256 * 1024;
 /// The pause after an accept that failed even so: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A lasting want of descriptors is logged this often.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// A lasting want of descriptors or threads is logged this often.
+pub(super) const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// Accepts until it is woken. Whoever connected and was not accepted by then waits in the listener's queue: for the next daemon, if the listener
@@ -31,7 +31,6 @@ impl Shared {
     pub(super) fn accept(self: &Arc<Self>, listener: &UnixListener, wake: &OwnedFd) {
         // Given up for a moment where descriptors run out, so that whoever knocks then is told, and does not hang.
         let mut spare = File::open("/dev/null").ok();
-        let mut complained_at: Option<Instant> = None;
         for number in 0.. {
             let mut awaited = [PollFd::new(listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
             let _ = poll(&mut awaited, None);
@@ -42,9 +41,8 @@ impl Shared {
                 Ok((stream, _)) => self.open(number, stream),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    if complained_at.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
-                        complained_at = Some(Instant::now());
-                        warn!(%error, "connections to the verify socket cannot be accepted");
+                    if let Some(before) = self.complaints.take() {
+                        warn!(%error, before, "connections to the verify socket cannot be accepted");
                     }
                     drop(spare.take());
                     match listener.accept() {
@@ -67,6 +65,10 @@ impl Shared {
     fn open(self: &Arc<Self>, number: u64, stream: UnixStream) {
         let peer = credentials(&stream);
         let mut table = self.table.lock();
+        if !table.users.may_ask(peer.0) {
+            drop(table);
+            return self.forbid(peer, &stream);
+        }
         let connection = match table.admit(number, stream, peer, clock::uptime(), self.limits.max_connections) {
             Ok(connection) => connection,
             Err(stream) => {
@@ -80,16 +82,27 @@ impl Shared {
         match thread::Builder::new().name("verify".into()).stack_size(STACK_BYTES).spawn(move || service.run()) {
             Ok(_) => drop(self.accepted.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
-                error!(%error, "the kernel refuses a thread for a verify connection");
+                if let Some(before) = self.complaints.take() {
+                    error!(%error, before, "the kernel refuses a thread for a verify connection");
+                }
                 self.turn_away(&connection.stream, Refusal::Threads);
             }
         }
     }
 
+    /// Turns away a user who may not ask.
+    fn forbid(&self, (uid, pid): (u32, i32), stream: &UnixStream) {
+        if let Some(refused) = self.turned_away.lock().note(uid, Instant::now()) {
+            warn!(uid, pid, refused, "verify socket: verify.users does not name this user");
+        }
+        self.turn_away(stream, Refusal::Forbidden);
+    }
+
     fn turn_away(&self, stream: &UnixStream, reason: Refusal) {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::new();
-        refuse(&mut frame, [0; 8], ErrorCode::Busy, reason.message());
+        let (code, message) = reason.message();
+        refuse(&mut frame, [0; 8], code, message);
         let _ = send_all(stream, &frame);
     }
 }
@@ -97,12 +110,12 @@ impl Shared {
 /// The peer's user and process, as the kernel tells them. A process in another PID namespace is 0, which rustix's type for this cannot hold. Where the
 /// kernel does not tell, all such peers are one.
 fn credentials(stream: &UnixStream) -> (u32, i32) {
-    let mut told = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut told = libc::ucred { pid: 0, uid: UNTOLD, gid: u32::MAX };
     let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel writes at most so many bytes there, and whatever it writes is sound for three numbers.
     let failed =
         unsafe { libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut told).cast(), &raw mut bytes) != 0 };
-    if failed { (u32::MAX, 0) } else { (told.uid, told.pid) }
+    if failed { (UNTOLD, 0) } else { (told.uid, told.pid) }
 }
 
 #[cfg(test)]

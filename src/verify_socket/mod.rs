@@ -7,6 +7,7 @@ mod latency;
 mod peer;
 mod serve;
 mod table;
+mod users;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,7 +21,8 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::{error, warn};
 
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, Quota};
+use crate::protocol::ErrorCode;
 use crate::verify::Door;
 
 pub use latency::{LatencyFigures, TIMED_READ};
@@ -28,6 +30,7 @@ pub use peer::{FREE_MISSES, MISSES_PER_SECOND};
 
 use latency::Latency;
 use table::{Patience, Table};
+use users::{Refused, Users};
 
 /// The reaper looks so often, or more often where patience is short.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,6 +89,8 @@ pub enum Refusal {
     Descriptors,
     /// The kernel gave no thread for it.
     Threads,
+    /// Its user may not ask.
+    Forbidden,
 }
 
 /// Why a connection ended.
@@ -107,6 +112,8 @@ pub enum End {
     Stopping,
     /// The socket or the connection's thread failed.
     Failed,
+    /// Its user may not ask any more.
+    Forbidden,
 }
 
 struct Shared {
@@ -116,6 +123,9 @@ struct Shared {
     stopping: AtomicBool,
     table: Mutex<Table>,
     all_closed: Condvar,
+    /// Only the accepting thread's.
+    turned_away: Mutex<Refused>,
+    complaints: Quota,
     most: AtomicU64,
     accepted: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
@@ -127,7 +137,7 @@ struct Shared {
 
 impl Refusal {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Refusal; 3] = [Refusal::Limit, Refusal::Descriptors, Refusal::Threads];
+    pub const ALL: [Refusal; 4] = [Refusal::Limit, Refusal::Descriptors, Refusal::Threads, Refusal::Forbidden];
 
     /// Its name, as every interface writes it.
     pub fn as_str(self) -> &'static str {
@@ -135,22 +145,25 @@ impl Refusal {
             Refusal::Limit => "limit",
             Refusal::Descriptors => "descriptors",
             Refusal::Threads => "threads",
+            Refusal::Forbidden => "forbidden",
         }
     }
 
     /// What the peer is told.
-    fn message(self) -> &'static str {
+    fn message(self) -> (ErrorCode, &'static str) {
         match self {
-            Refusal::Limit => "there are as many connections as max_connections allows",
-            Refusal::Descriptors => "the server has no descriptor for this connection",
-            Refusal::Threads => "the server has no thread for this connection",
+            Refusal::Limit => (ErrorCode::Busy, "there are as many connections as max_connections allows"),
+            Refusal::Descriptors => (ErrorCode::Busy, "the server has no descriptor for this connection"),
+            Refusal::Threads => (ErrorCode::Busy, "the server has no thread for this connection"),
+            Refusal::Forbidden => (ErrorCode::Forbidden, "verify.users does not name the user of this process"),
         }
     }
 }
 
 impl End {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [End; 8] = [End::Closed, End::Protocol, End::Stuck, End::Unread, End::Idle, End::Displaced, End::Stopping, End::Failed];
+    pub const ALL: [End; 9] =
+        [End::Closed, End::Protocol, End::Stuck, End::Unread, End::Idle, End::Displaced, End::Stopping, End::Failed, End::Forbidden];
 
     /// Its name, as every interface writes it.
     pub fn as_str(self) -> &'static str {
@@ -163,23 +176,27 @@ impl End {
             End::Displaced => "displaced",
             End::Stopping => "stopping",
             End::Failed => "failed",
+            End::Forbidden => "forbidden",
         }
     }
 }
 
 impl VerifySocket {
-    /// Serves connections on `listener`.
+    /// Serves connections on `listener`, of root, the daemon's own user and these; of all that come where none is named.
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn start(listener: UnixListener, door: Arc<Door>, clock: Arc<Clock>, limits: Limits) -> io::Result<VerifySocket> {
+    pub fn start(listener: UnixListener, door: Arc<Door>, clock: Arc<Clock>, limits: Limits, users: Vec<u32>) -> io::Result<VerifySocket> {
+        let users = Users::new(rustix::process::geteuid().as_raw(), users);
         let shared = Arc::new(Shared {
             door,
             clock,
             limits,
             stopping: AtomicBool::new(false),
-            table: Mutex::default(),
+            table: Mutex::new(Table::new(users)),
             all_closed: Condvar::new(),
+            turned_away: Mutex::default(),
+            complaints: Quota::new(1, accept::COMPLAINT_INTERVAL),
             most: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             refused: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
@@ -222,6 +239,12 @@ impl VerifySocket {
             held_back: shared.held_back.load(Ordering::Relaxed),
             latency: shared.latency.figures(),
         }
+    }
+
+    /// A way to name other users. Whose connections are open and who is not named any more is cut, before it returns.
+    pub fn users(&self) -> impl Fn(Vec<u32>) + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move |users| shared.table.lock().name_users(users)
     }
 
     /// Accepts no more, answers what has arrived, and waits for the connections to end: at most `patience`.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tracing::{debug, warn};
+use zeroize::Zeroizing;
 
 use super::connection::{Conversation, Progress};
 use super::latency::TIMED_READ;
@@ -53,7 +54,8 @@ impl Service {
         let Service { shared, number, connection, .. } = self;
         let stream = &connection.stream;
         let mut conversation = Conversation::new(*number as usize);
-        let mut buffer = vec![0; FIRST_BUFFER_BYTES];
+        // Requests hold tokens: what is answered is wiped before the next read, and all of it at the end.
+        let mut buffer = Zeroizing::new(vec![0; FIRST_BUFFER_BYTES]);
         let mut answers = Vec::new();
         let (mut filled, mut wanted) = (0, FIRST_BUFFER_BYTES);
         let mut pending_since = clock::uptime();
@@ -91,10 +93,15 @@ impl Service {
                 return End::Protocol;
             }
             buffer.copy_within(progress.used..filled, 0);
+            buffer[filled - progress.used..filled].fill(0);
             filled -= progress.used;
             if is_full || progress.needed > buffer.len() {
                 let bytes = if progress.needed > BUFFER_BYTES { LARGEST_BUFFER_BYTES } else { BUFFER_BYTES };
-                buffer.resize(bytes.max(buffer.len()), 0);
+                if bytes > buffer.len() {
+                    let mut larger = Zeroizing::new(vec![0; bytes]);
+                    larger[..filled].copy_from_slice(&buffer[..filled]);
+                    buffer = larger;
+                }
             }
             wanted = progress.needed.max(BUFFER_BYTES).min(buffer.len());
             if filled == 0 && conversation.is_greeted() {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::End;
 use super::peer::Peer;
+use super::users::Users;
 
 /// How long a connection must have been idle to make room for another, in milliseconds.
 const IDLE_MS: u64 = 100;
@@ -48,6 +49,7 @@ pub(super) struct Patience {
 /// Open connections and their peers.
 #[derive(Default)]
 pub(super) struct Table {
+    pub(super) users: Users,
     open: HashMap<u64, Arc<Connection>>,
     peers: HashMap<(u32, i32), Known>,
     leaving: usize,
@@ -91,6 +93,17 @@ impl Connection {
 }
 
 impl Table {
+    pub(super) fn new(users: Users) -> Table {
+        Table { users, ..Table::default() }
+    }
+
+    /// Names other users, and cuts those who are not named any more.
+    pub(super) fn name_users(&mut self, named: Vec<u32>) {
+        self.users.name(named);
+        let forbidden = self.open.values().filter(|connection| !self.users.may_ask(connection.peer.uid));
+        forbidden.for_each(|connection| _ = connection.cut(End::Forbidden));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
@@ -257,6 +270,16 @@ mod tests {
         assert_eq!(cut(&table), [(2, End::Stuck), (3, End::Unread)]);
         table.reap(9_000, Patience { idle_ms: Some(8_970), ..patience });
         assert_eq!(cut(&table), [(1, End::Idle), (2, End::Stuck), (3, End::Unread)]);
+    }
+
+    #[test]
+    fn who_is_not_named_any_more_is_cut() {
+        let mut table = full();
+        table.name_users(vec![5]);
+        assert_eq!(cut(&table), [(3, End::Forbidden), (4, End::Forbidden)]);
+        assert!(table.users.may_ask(5) && !table.users.may_ask(6));
+        table.name_users(vec![]);
+        assert!(table.users.may_ask(6));
     }
 
     #[test]

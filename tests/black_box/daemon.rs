@@ -94,7 +94,6 @@ impl Daemon {
     }
 
     /// In this folder, with an environment that is made for it.
-    #[allow(dead_code, reason = "tests/crash uses it")]
     pub(crate) fn start_under(home: TempDir, template: &str, environment: impl FnOnce(&Path) -> Environment) -> Daemon {
         let config = home.path().join("doorward.toml");
         fs::write(&config, template.replace("{home}", &home.path().display().to_string())).expect("the configuration");

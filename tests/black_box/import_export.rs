@@ -144,3 +144,37 @@ fn an_export_with_digests_carries_tombstones() {
     let line = json!({"name": "x", "account": "a", "token": FOREIGN, "deleted_at": "2026-01-01T00:00:00Z"}).to_string();
     other.run_with_input(&["import", "-", "--jsonl"], &line).refused(65, &["deleted_at"]);
 }
+
+/// What a lost pepper leaves: the rules of all keys, from a store that no daemon can use any more.
+#[test]
+fn a_store_whose_pepper_is_lost_is_exported_and_its_keys_get_new_secrets() {
+    let mut daemon = Daemon::start();
+    let old = daemon.create("acme/web", &["--grant", "leads.list", "--network", "203.0.113.0/24"]);
+    daemon.create("acme/gone", &[]);
+    daemon.json(&["delete", "acme/gone"]);
+    let online = daemon.run(&["export", "--jsonl"]);
+    let data = daemon.home().join("data");
+    let offline = |daemon: &Daemon, flags: &[&str]| {
+        daemon.run(&[&["export", "--jsonl", "--data-dir", data.to_str().expect("a path")], flags].concat())
+    };
+    offline(&daemon, &[]).refused(75, &["in use by another doorward"]);
+    daemon.terminate();
+    std::fs::remove_file(data.join("pepper")).expect("a pepper");
+    let (code, said) = daemon.fail_to_start();
+    assert!(code == 78 && said.contains("the pepper") && said.contains("is missing"), "{said}");
+    let exported = offline(&daemon, &[]);
+    assert_eq!((exported.code, &exported.stdout), (0, &online.stdout), "{exported:?}");
+    assert_eq!(offline(&daemon, &["--digests"]).stdout.lines().count(), 2, "with tombstones");
+    assert!(!data.join("pepper").exists());
+    std::fs::rename(&data, daemon.home().join("lost")).expect("a directory");
+    daemon.start_again();
+    daemon.json(&["functions", "add", "leads.list"]);
+    let tokens = daemon.home().join("tokens.jsonl");
+    let import = ["import", "-", "--jsonl", "--generate", "--tokens-out", tokens.to_str().expect("a path")];
+    assert_eq!(daemon.run_with_input(&import, &exported.stdout).code, 0);
+    let made: Value = serde_json::from_str(&std::fs::read_to_string(tokens).expect("tokens")).expect("one line");
+    let token = crate::daemon::text(&made["token"]);
+    assert_eq!(daemon.verdict(&token, "leads.list", Some("203.0.113.9")), "ok");
+    assert_eq!(daemon.verdict(&token, "leads.list", Some("198.51.100.9")), "address_denied");
+    assert_eq!(daemon.verdict(&old.token, "leads.list", Some("203.0.113.9")), "unknown");
+}

@@ -12,10 +12,10 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Samples by name and labels, as they are written.
-type Samples = BTreeMap<String, f64>;
+pub(crate) type Samples = BTreeMap<String, f64>;
 
 impl Daemon {
-    fn metrics(&self) -> Samples {
+    pub(crate) fn metrics(&self) -> Samples {
         let stream = UnixStream::connect(self.run_dir().join("admin.sock")).expect("a connection");
         let (head, body) = ask(stream, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 200") && head.contains(&format!("content-type: {OPEN_METRICS}")), "{head}");

@@ -99,12 +99,12 @@ fn a_token_in_a_wrong_place_is_refused_and_not_repeated() {
     nowhere_below(daemon.home(), secret);
 }
 
-fn holds(text: &[u8], piece: &[u8]) -> bool {
+pub(crate) fn holds(text: &[u8], piece: &[u8]) -> bool {
     text.windows(piece.len()).any(|window| window == piece)
 }
 
 /// Every file: the log, the store's tables and write-ahead log, what is in the folder of the sockets.
-fn nowhere_below(folder: &Path, piece: &[u8]) {
+pub(crate) fn nowhere_below(folder: &Path, piece: &[u8]) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         let kind = path.symlink_metadata().expect("its kind").file_type();
@@ -118,7 +118,7 @@ fn nowhere_below(folder: &Path, piece: &[u8]) {
 }
 
 /// The argument lists and environments of all processes, over and over.
-fn command_lines_until(done: &AtomicBool) -> Vec<Vec<u8>> {
+pub(crate) fn command_lines_until(done: &AtomicBool) -> Vec<Vec<u8>> {
     let mut seen = std::collections::BTreeSet::new();
     while !done.load(Ordering::Relaxed) {
         for entry in fs::read_dir("/proc").expect("proc").flatten() {

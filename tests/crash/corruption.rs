@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use doorward::catalog::change::{Change, Patch, Reply, Request, Target};
 use doorward::catalog::check::{self, CheckOptions};
-use doorward::catalog::{Catalog, CatalogOptions};
+use doorward::catalog::{Catalog, CatalogOptions, Time};
 use doorward::digest::{Pepper, Peppers};
 use doorward::index::Index;
 use doorward::key::history::Actor;
@@ -122,7 +122,7 @@ fn attempt(files: &BTreeMap<String, Vec<u8>>, damaged: &str, bytes: Option<&[u8]
         Err(error) => return named(error.to_string()).map(|_| Outcome::Refused),
     };
     let index = Arc::new(Index::new());
-    let catalog = match Catalog::open(store.clone(), Arc::clone(&index), peppers(), || NOW, CatalogOptions::default()) {
+    let catalog = match Catalog::open(store.clone(), Arc::clone(&index), peppers(), || Time::certain(NOW), CatalogOptions::default()) {
         Ok(catalog) => catalog,
         Err(error) => return named(error.to_string()).map(|_| Outcome::Refused),
     };
@@ -166,7 +166,8 @@ fn build(path: &Path) -> State {
     let live = tempfile::tempdir().expect("a folder");
     for age in 0..3 {
         let store = Store::open(live.path(), StoreOptions::default()).expect("a store");
-        let catalog = Catalog::open(store, Arc::new(Index::new()), peppers(), || NOW, CatalogOptions::default()).expect("a catalog");
+        let catalog =
+            Catalog::open(store, Arc::new(Index::new()), peppers(), || Time::certain(NOW), CatalogOptions::default()).expect("a catalog");
         let change = |change: Change| {
             let actor = Actor { uid: 7, user: None, on_behalf_of: None };
             runtime.block_on(catalog.change(Request { actor, change })).expect("a change")

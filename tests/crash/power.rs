@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use doorward::catalog::check::{self, CheckOptions};
-use doorward::catalog::{Catalog, CatalogOptions};
+use doorward::catalog::{Catalog, CatalogOptions, Time};
 use doorward::digest::{Pepper, Peppers};
 use doorward::index::Index;
 use doorward::key::{Instant, Key, KeyRef};
@@ -127,7 +127,7 @@ fn look(folder: &std::path::Path, shown: &HashMap<String, Value>, moment: usize)
     let now = Instant(4_000_000_000_000);
     let store = Store::open(&store, StoreOptions::default()).unwrap_or_else(|error| panic!("event {moment}: {error}"));
     let index = Arc::new(Index::new());
-    let catalog = Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), move || now, CatalogOptions::default());
+    let catalog = Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), move || Time::certain(now), CatalogOptions::default());
     let catalog = catalog.unwrap_or_else(|error| panic!("event {moment}: {error}"));
     for (id, view) in shown {
         let Ok(KeyRef::Id(id)) = id.parse() else { panic!("{id} is no id") };

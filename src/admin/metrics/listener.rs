@@ -56,7 +56,9 @@ pub(in crate::admin) async fn listen(listener: StdTcpListener, shared: Arc<Share
                 });
             }
             Err(error) => {
-                warn!(%error, "metrics: cannot accept");
+                if let Some(before) = shared.counters.complaints.take() {
+                    warn!(%error, before, "metrics: cannot accept");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

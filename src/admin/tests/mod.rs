@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::server::{Counters, Shared};
 use super::{Access, AdminState, serve};
-use crate::catalog::{Catalog, CatalogOptions};
+use crate::catalog::{Catalog, CatalogOptions, Time};
 use crate::clock::Clock;
 use crate::digest::{Pepper, Peppers, Recogniser};
 use crate::geo::Geo;
@@ -52,7 +52,7 @@ fn state(directory: &std::path::Path) -> AdminState {
     let peppers = || Peppers { current: Pepper::from_bytes([7; 32]), previous: None };
     let clock = Arc::new(Clock::start(Instant(0)));
     let now = Arc::clone(&clock);
-    let catalog = Catalog::open(store, Arc::clone(&index), peppers(), move || now.now(), CatalogOptions::default()).unwrap();
+    let catalog = Catalog::open(store, Arc::clone(&index), peppers(), move || Time::certain(now.now()), CatalogOptions::default()).unwrap();
     let (recogniser, geo, usage) = (Recogniser::new(), Arc::new(Geo::without_database()), Arc::new(Usage::new()));
     let door = Door { index, peppers: peppers(), recogniser, geo, usage };
     AdminState {

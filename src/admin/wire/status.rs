@@ -77,7 +77,7 @@ pub struct VerifyStatus {
     pub accepted: u64,
     /// Connections refused since the start.
     pub refused: u64,
-    /// The same by reason: `limit`, `descriptors`, `threads`.
+    /// The same by reason: `limit`, `descriptors`, `threads`, `forbidden`.
     #[serde(default)]
     pub refused_by: BTreeMap<String, u64>,
     /// Connections that ended since the start, by reason.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
 
 use super::change::{Change, Made, Patch, Reply, Request, Selection, Target};
-use super::{Catalog, CatalogError, CatalogOptions, ChangeError};
+use super::{Catalog, CatalogError, CatalogOptions, ChangeError, Time};
 use crate::digest::{Pepper, Peppers};
 use crate::index::Index;
 use crate::key::history::{Action, Actor, Entry};
@@ -44,8 +44,8 @@ pub(super) fn open(path: &Path, peppers: Peppers, clock: &Arc<AtomicI64>) -> Res
     let store = Store::open(path, StoreOptions::default())?;
     let index = Arc::new(Index::new());
     let clock = clock.clone();
-    let now = move || Instant(clock.load(Ordering::Relaxed));
-    Ok((Catalog::open(store, index.clone(), peppers, now, CatalogOptions::default())?, index))
+    let time = move || Time::certain(Instant(clock.load(Ordering::Relaxed)));
+    Ok((Catalog::open(store, index.clone(), peppers, time, CatalogOptions::default())?, index))
 }
 
 impl House {

@@ -41,4 +41,7 @@ pub(crate) struct Export {
     /// Also ids, the digests of all secrets, and deleted keys, for a store with the same pepper
     #[arg(long)]
     pub(crate) digests: bool,
+    /// Of the store in this directory, which no daemon uses. Its pepper is not needed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }

@@ -23,7 +23,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Only prints the end of the history, SEQUENCE:MAC
-    #[arg(long, conflicts_with_all = ["against", "acknowledge"])]
+    #[arg(long, conflicts_with_all = ["against", "acknowledge", "believe_clock"])]
     pub(crate) head: bool,
     /// The history must still hold these heads: SEQUENCE:MAC, or a file with one a line ('-' is standard input); may be repeated
     #[arg(long, value_name = "HEAD")]
@@ -37,6 +37,10 @@ pub(crate) struct Check {
     /// With --config or --data-dir: if all else is well, writes the file 'acknowledged' anew, which says where the history ends
     #[arg(long, requires = "offline", conflicts_with = "no_pepper")]
     pub(crate) acknowledge: bool,
+    /// With --config or --data-dir: if nothing is wrong, lets time go on from what the wall clock shows now, after it was far ahead by mistake for so
+    /// long that it was believed. Keys and secrets that ended in between are good again until they end
+    #[arg(long, requires = "offline", conflicts_with = "no_pepper")]
+    pub(crate) believe_clock: bool,
 }
 
 /// `backup`

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use rocksdb::{MergeOperands, WriteBatch};
 
 use super::guesses::{GUESSES, HourOfGuesses};
-use super::{Family, Store, StoreError, meta, record};
+use super::{Family, Store, StoreError, TimeFloor, meta, record};
 use crate::key::{Country, FunctionId, Instant, KeyId, Network, Verdict};
 
 use block::{OfKey, Place, Use, Writer};
@@ -94,7 +94,7 @@ pub struct UsageBatch {
     /// From which moment to which verifies were counted, whether there were any or not.
     pub covered: Option<(Instant, Instant)>,
     /// The moment behind which time may not run after a restart.
-    pub time_floor: Option<Instant>,
+    pub time_floor: Option<TimeFloor>,
     /// How far the counters are written with this.
     pub written: Option<UsageMark>,
 }
@@ -285,7 +285,10 @@ impl Store {
         }
         self.add_covered(usage, &mut batch);
         if let Some(floor) = usage.time_floor {
-            batch.put_cf(self.family(Family::Meta), meta::TIME_FLOOR, record::encode(&floor));
+            batch.put_cf(self.family(Family::Meta), meta::TIME_FLOOR, record::encode(&floor.at));
+            if let Some(boot) = floor.boot {
+                batch.put_cf(self.family(Family::Meta), meta::TIME_FLOOR_BOOT, record::encode(&boot));
+            }
         }
         if let Some(written) = usage.written {
             batch.put_cf(self.family(Family::Meta), meta::USAGE_WRITTEN, record::encode(&written));

@@ -354,7 +354,7 @@ proptest! {
                 Deed::Refuse(rows) => {
                     store.fail_writes(true);
                     let rows: Vec<_> = rows.into_iter().map(|(key, back, kind)| of_kind(key, now - back, kind)).collect();
-                    prop_assert_eq!(store.write_usage(&UsageBatch { rows, time_floor: Some(Instant(1)), ..Default::default() }, false).is_err(), true);
+                    prop_assert_eq!(store.write_usage(&UsageBatch { rows, time_floor: Some(TimeFloor { at: Instant(1), boot: None }), ..Default::default() }, false).is_err(), true);
                     let _ = store.roll_usage(Instant(i64::from(now) * MINUTE));
                     store.fail_writes(false);
                 }

@@ -1,12 +1,16 @@
 //! The time that verdicts are given by. It never runs behind a floor, so that a clock set back revives nothing; and a clock set far
 //! forward by mistake does not take keys away for good.
 
+mod quota;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::key::{Instant, Span, limits};
+
+pub use quota::Quota;
 
 /// Milliseconds by which the wall clock may run ahead of the floor and be taken at its word; also how long a larger step must stand.
 const STEP_MS: i64 = 3_600_000;
@@ -24,15 +28,26 @@ const BEHIND_MS: i64 = 10_000;
 /// - At the first start of all, when no floor was kept, the wall clock is taken at its word: there is nothing else.
 ///
 /// So a clock that is set back shows no time that was shown before, except for what it showed in an unconfirmed step, which is then held to be the
-/// mistake. A start after more than an hour's downtime is such a step too, for its first hour: to the clocks the two look alike.
+/// mistake. A start after the machine was off for more than an hour is such a step too, for its first hour: to the clocks the two look alike.
 pub struct Clock {
     floor: Floor,
+}
+
+/// What the time is by different lights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time {
+    /// The present, by which verdicts are given.
+    pub now: Instant,
+    /// What has been reached for certain. Behind `now` while a step of the wall clock is not confirmed.
+    pub floor: Instant,
 }
 
 /// The floor, apart from where the time comes from. All times are milliseconds.
 struct Floor {
     /// Floor minus boot clock. Only rises.
     lead: AtomicI64,
+    /// Wall clock minus boot clock at the start, where the wall clock was over an hour ahead: what the machine's being off may explain.
+    start: AtomicI64,
     /// A step that is not confirmed. Not looked at when the time is read.
     step: Mutex<Option<Step>>,
 }
@@ -43,6 +58,9 @@ struct Step {
     /// The boot clock when the step was first seen.
     since: i64,
 }
+
+/// No such start.
+const NONE: i64 = i64::MIN;
 
 impl Clock {
     /// Begins at the floor that was kept when the daemon last ran, or at `Instant(0)` where none was kept.
@@ -64,13 +82,29 @@ impl Clock {
         (Instant(self.floor.now(wall, boot)), boot as u64)
     }
 
+    /// The present moment, and what of it is certain.
+    pub fn time(&self) -> Time {
+        let wall = wall().0;
+        let boot = boot_ms();
+        let now = self.floor.now(wall, boot);
+        let floor = if self.floor.in_doubt(now, boot) { boot + self.floor.lead.load(Ordering::Acquire) } else { now };
+        Time { now: Instant(now), floor: Instant(floor) }
+    }
+
+    /// The moment under which things are written down: the present; but while the wall clock has made a step that is not confirmed, the time goes on as it
+    /// did before. (A step that was there at the start is taken at its word: most likely the machine was off.)
+    pub fn steady(&self) -> Instant {
+        let wall = wall().0;
+        Instant(self.floor.steady(wall, boot_ms()))
+    }
+
     /// The floor, to be kept for the next start. To be asked every few seconds, since it also watches over unconfirmed steps; takes a lock.
     pub fn floor(&self) -> Instant {
         let wall = wall().0;
         Instant(self.floor.confirmed(wall, boot_ms()))
     }
 
-    /// What is wrong with the wall clock, in a sentence, while it is well behind the floor.
+    /// What is wrong with the wall clock, in a sentence: while it is well behind the floor, or has made a step ahead that is not confirmed.
     pub fn warning(&self) -> Option<String> {
         let wall = wall().0;
         self.floor.warning(wall, boot_ms())
@@ -80,7 +114,8 @@ impl Clock {
 impl Floor {
     fn begin(kept: i64, wall: i64, boot: i64) -> Floor {
         let floor = if kept <= 0 { wall } else { kept.min(limits::INSTANT_MS) };
-        Floor { lead: AtomicI64::new(floor - boot), step: Mutex::new(None) }
+        let start = if wall - floor > STEP_MS { wall - boot } else { NONE };
+        Floor { lead: AtomicI64::new(floor - boot), start: AtomicI64::new(start), step: Mutex::new(None) }
     }
 
     fn now(&self, wall: i64, boot: i64) -> i64 {
@@ -96,10 +131,25 @@ impl Floor {
         wall
     }
 
+    /// Whether that present may be a mistake of the wall clock's.
+    fn in_doubt(&self, now: i64, boot: i64) -> bool {
+        now - boot - self.lead.load(Ordering::Acquire) > STEP_MS
+    }
+
+    fn steady(&self, wall: i64, boot: i64) -> i64 {
+        let now = self.now(wall, boot);
+        let lead = self.lead.load(Ordering::Acquire).max(self.start.load(Ordering::Acquire));
+        if self.in_doubt(now, boot) && now - boot - lead > WAVER_MS { boot + lead } else { now }
+    }
+
     fn confirmed(&self, wall: i64, boot: i64) -> i64 {
         self.now(wall, boot);
         let lead = wall - boot;
         let mut step = self.step.lock();
+        if lead < self.start.load(Ordering::Acquire).saturating_sub(WAVER_MS) {
+            // It was the clock at the start that was wrong.
+            self.start.store(NONE, Ordering::Release);
+        }
         if lead - self.lead.load(Ordering::Acquire) <= STEP_MS {
             *step = None;
         } else {
@@ -119,21 +169,35 @@ impl Floor {
 
     fn warning(&self, wall: i64, boot: i64) -> Option<String> {
         let floor = boot + self.lead.load(Ordering::Acquire);
-        let behind = floor - wall;
-        (behind >= BEHIND_MS).then(|| {
-            format!(
+        let by = |ms: i64| Span(ms - ms % 1_000);
+        if floor - wall >= BEHIND_MS {
+            return Some(format!(
                 "the wall clock ({}) is {} behind the time that was reached before; time goes on from {}; set the wall clock right",
                 Instant(wall),
-                Span(behind - behind % 1_000),
+                by(floor - wall),
                 Instant(floor)
+            ));
+        }
+        let now = self.now(wall, boot);
+        self.in_doubt(now, boot).then(|| {
+            let seen = self.step.lock().as_ref().map_or(boot, |step| step.since);
+            format!(
+                "the wall clock ({}) is {} ahead of the time that was reached before ({}), which only the machine's having been off explains;                  verdicts go by it, and in {} it is believed for good; if it is wrong, set it right before",
+                Instant(wall),
+                by(wall - floor),
+                Instant(floor),
+                by((seen + STEP_MS - boot).max(0))
             )
         })
     }
 }
 
-/// The wall clock, whatever it shows.
+/// The wall clock, whatever it shows. Read through the C library, where a test can put another clock in its place.
 pub fn wall() -> Instant {
-    Instant(read_ms(ClockId::Realtime))
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes a time there. It cannot fail for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time) };
+    Instant(time.tv_sec * 1_000 + time.tv_nsec / 1_000_000)
 }
 
 /// Milliseconds since the machine was started, suspension included.
@@ -142,11 +206,7 @@ pub fn uptime() -> u64 {
 }
 
 fn boot_ms() -> i64 {
-    read_ms(ClockId::Boottime)
-}
-
-fn read_ms(clock: ClockId) -> i64 {
-    let time = clock_gettime(clock);
+    let time = clock_gettime(ClockId::Boottime);
     time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
 }
 
@@ -233,7 +293,35 @@ mod tests {
         let (before, now) = (wall(), clock.now());
         assert!(now.since(before).0.abs() < 10_000);
         assert!(clock.now() >= now && clock.floor() >= now);
-        assert_eq!(clock.warning(), None);
+        assert_eq!((clock.warning(), clock.time().floor >= now), (None, true));
         assert!(Clock::start(wall().plus(Span(YEARS))).warning().is_some());
+    }
+
+    #[test]
+    fn a_step_ahead_is_warned_of_until_it_is_confirmed() {
+        let floor = Floor::begin(T, T, 0);
+        assert_eq!(floor.warning(T, 0), None);
+        floor.confirmed(T + YEARS + MINUTE, MINUTE);
+        let warning = floor.warning(T + YEARS + 11 * MINUTE, 11 * MINUTE).unwrap();
+        assert!(warning.contains("10y") || warning.contains("3650d"), "{warning}");
+        assert!(warning.contains("in 50m it is believed"), "{warning}");
+        floor.confirmed(T + YEARS + 61 * MINUTE, 61 * MINUTE);
+        assert_eq!(floor.warning(T + YEARS + 61 * MINUTE, 61 * MINUTE), None);
+    }
+
+    /// What is written down goes on in its time over a glitch; a step that was there at the start is the time.
+    #[test]
+    fn what_is_written_down_does_not_follow_a_glitch() {
+        let floor = Floor::begin(T, T, 0);
+        assert_eq!(floor.steady(T + HOUR, MINUTE), T + HOUR, "an hour is no step");
+        assert_eq!(floor.steady(T + YEARS, 2 * MINUTE), T + HOUR + MINUTE);
+        assert_eq!(floor.steady(T - YEARS, 3 * MINUTE), T + HOUR + 2 * MINUTE);
+        let after_a_day_off = Floor::begin(T, T + 24 * HOUR, 5);
+        assert_eq!(after_a_day_off.steady(T + 24 * HOUR + MINUTE, 5 + MINUTE), T + 24 * HOUR + MINUTE);
+        after_a_day_off.confirmed(T + 24 * HOUR + MINUTE, 5 + MINUTE);
+        assert_eq!(after_a_day_off.steady(T + YEARS, 5 + 2 * MINUTE), T + 24 * HOUR + 2 * MINUTE, "a glitch on top of it");
+        // Set right: the clock of the start was the mistake, and another glitch does not go back to it.
+        assert_eq!(after_a_day_off.confirmed(T + 3 * MINUTE, 5 + 3 * MINUTE), T + 3 * MINUTE);
+        assert_eq!(after_a_day_off.steady(T + YEARS, 5 + 4 * MINUTE), T + 4 * MINUTE);
     }
 }
