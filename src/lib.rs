@@ -16,7 +16,7 @@
 //! - [`verify_socket`] reads frames and writes answers; `admin` speaks HTTP and JSON; `flush` carries counts into the store.
 //! - [`verify`] is the hot path, on one screen: it waits for no lock and no disk, and allocates nothing. `catalog` is the one writer: durable, then visible. [`client`] asks over the verify socket.
 //! - [`protocol`], [`digest`], [`index`], [`policy`], [`usage`], `store` and [`geo`] do not know each other. `store` alone names RocksDB.
-//! - `backup` copies a store and makes one of a copy.
+//! - [`record`] has what the store holds as bytes; `backup` copies a store and makes one of a copy.
 //! - [`key`] has the nouns and their limits. `config`, `systemd`, [`clock`] and [`wiping`] are leaves.
 //!
 //! Without the default feature `store` all that needs RocksDB is left out (it is not linked above): web servers that use the [`client`] do that, and fuzzers.
@@ -46,6 +46,7 @@ pub mod index;
 pub mod key;
 pub mod policy;
 pub mod protocol;
+pub mod record;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(feature = "store")]

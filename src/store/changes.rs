@@ -1,10 +1,10 @@
 use rocksdb::{ColumnFamily, WriteBatch};
 
-use super::functions::StoredFunction;
 use super::keys::name_row_of;
 use super::{Family, Head, Remembered, Store, StoreError, history, meta, record};
 use crate::key::history::Subject;
 use crate::key::{Function, Instant, Key};
+use crate::record::StoredFunction;
 
 /// What one synchronous write is to change: all of it, or nothing.
 pub struct Changes<'s> {

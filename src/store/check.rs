@@ -5,12 +5,12 @@ use std::time::{Duration, Instant as Watch};
 use rocksdb::{DBRawIterator, ReadOptions, Snapshot};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::functions::StoredFunction;
 use super::history::{ENTRY, OF_FUNCTION, OF_KEY, entry_row, subject_row};
 use super::keys::{LIVE, READAHEAD_BYTES, TOMBSTONE, name_row_of, named_by};
 use super::{Family, Head, PepperMarks, Recorded, Remembered, Store, StoreError, UsageMark, disk_error, meta, record, usage};
 use crate::key::history::{Entry, Subject};
 use crate::key::{FunctionName, Grant, Instant, Key, KeyId};
+use crate::record::StoredFunction;
 
 /// Faults of one part that are told; the others are counted.
 const FAULTS_TOLD: usize = 100;

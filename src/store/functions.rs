@@ -1,14 +1,6 @@
-use bincode::{Decode, Encode};
-
 use super::{Family, Store, StoreError, record};
 use crate::key::{Function, Instant};
-
-/// A function as it is stored: a removed one keeps its number and its name, so that old usage can be read.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(super) struct StoredFunction {
-    pub(super) function: Function,
-    pub(super) removed_at: Option<Instant>,
-}
+use crate::record::StoredFunction;
 
 impl Store {
     /// The registered functions, by name.

@@ -1,10 +1,10 @@
 //! Tokens that nobody has, by hour and network.
 
-use bincode::{Decode, Encode};
 use rocksdb::WriteBatch;
 
 use super::{Family, Store, StoreError, disk_error, record};
-use crate::key::{Instant, Network, Span};
+use crate::key::{Instant, Span};
+use crate::record::HourOfGuesses;
 
 /// In `usage`: guesses of one hour, counted by one process.
 pub(super) const GUESSES: u8 = b'G';
@@ -13,17 +13,6 @@ pub const GUESSES_KEPT: Span = Span(90 * 86_400_000);
 const HOUR_MS: i64 = 3_600_000;
 /// Bytes of a row: its letter, the hour, and the start of the process that counted.
 const ROW_BYTES: usize = 1 + 4 + 8;
-
-/// Unknown and malformed tokens of one hour.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct HourOfGuesses {
-    /// Hours since 1970-01-01T00:00:00Z.
-    pub hour: u32,
-    /// All of them.
-    pub total: u64,
-    /// Networks with their count, and by how much it may be too high.
-    pub networks: Vec<(Network, u64, u64)>,
-}
 
 impl Store {
     /// Writes hours as the process that began at `started` has counted them so far, in the place of what it wrote of them before, and removes what is too old.

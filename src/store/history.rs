@@ -1,8 +1,8 @@
 use std::ops::RangeInclusive;
 
 use super::{Family, Store, StoreError, disk_error, record};
-use crate::key::history::{Action, Actor, Entry, FieldChange, Subject};
-use crate::key::{FunctionName, Instant, KeyId, PepperId};
+use crate::key::history::{Entry, Subject};
+use crate::key::{FunctionName, KeyId};
 
 /// In `history`: the entries, by sequence.
 pub(super) const ENTRY: u8 = b'E';
@@ -10,9 +10,6 @@ pub(super) const ENTRY: u8 = b'E';
 pub(super) const OF_KEY: u8 = b'K';
 /// In `history`: the sequences of a function's entries.
 pub(super) const OF_FUNCTION: u8 = b'F';
-
-/// Bytes of an entry's MAC, which are the last of its record.
-pub const MAC_BYTES: usize = 32;
 
 /// An entry, and the record in which it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,21 +24,6 @@ pub struct Recorded {
 #[cfg(test)]
 pub(crate) fn entry_record(entry: &Entry) -> Vec<u8> {
     record::encode(entry)
-}
-
-/// Appends to `bytes` what of an entry's record does not depend on its place in the history: what stands between its moment and its MAC. It can be
-/// made ahead of the entry's turn.
-pub fn encode_entry_body(bytes: &mut Vec<u8>, actor: &Actor, action: Action, subject: &Subject, changes: &[FieldChange], pepper: PepperId) {
-    record::append(bytes, &(actor, action, subject, changes, pepper));
-}
-
-/// Puts an entry's record into `record` in place of what is there: its place in the history, its body, and zeros for its MAC.
-pub fn encode_entry(record: &mut Vec<u8>, sequence: u64, at: Instant, body: &[u8]) {
-    record.clear();
-    record.push(record::FORMAT);
-    record::append(record, &(sequence, at));
-    record.extend_from_slice(body);
-    record.extend_from_slice(&[0; MAC_BYTES]);
 }
 
 impl Store {

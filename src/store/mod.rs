@@ -28,18 +28,20 @@ use thiserror::Error;
 pub use changes::{Changes, PutKey, encode_key};
 pub use checkpoint::Checkpoint;
 pub use directory::{give_to_owner_of, make_directory};
-pub use guesses::{GUESSES_KEPT, HourOfGuesses};
+pub use guesses::GUESSES_KEPT;
+pub use history::Recorded;
 #[cfg(test)]
 pub(crate) use history::entry_record;
-pub use history::{MAC_BYTES, Recorded, encode_entry, encode_entry_body};
 pub(crate) use keys::KeyRange;
 pub use keys::Keys;
-pub use meta::{Head, PepperMarks, Remembered, TimeFloor};
+pub use meta::TimeFloor;
 pub use options::StoreOptions;
 pub use usage::{
     CountRow, CountRows, Counted, CountryRow, CountryRows, Keep, Kept, KeyUses, LastUse, MINUTES_IN_A_ROW, NetworkUse, Step, UsageBatch,
     UsageMark,
 };
+
+pub use crate::record::{Head, HourOfGuesses, MAC_BYTES, PepperMarks, Remembered, encode_entry, encode_entry_body};
 
 use directory::Holds;
 use witness::Witness;

@@ -3,7 +3,6 @@
 //! A row is of a *bucket* of the keys ([`KeyId::bucket`]), and spans several units. The time comes first in its name: so what is compacted is what is
 //! new, and what is too old goes in one range. `docs/storage.md` describes the rows, and how they are rolled up.
 
-mod block;
 mod cover;
 #[cfg(test)]
 mod measure;
@@ -19,12 +18,12 @@ use bincode::{Decode, Encode};
 use parking_lot::Mutex;
 use rocksdb::{MergeOperands, WriteBatch};
 
-use super::guesses::{GUESSES, HourOfGuesses};
+use super::guesses::GUESSES;
 use super::{Family, Store, StoreError, TimeFloor, meta, record};
 use crate::key::{Country, FunctionId, Instant, KeyId, Network, Verdict};
-
-use block::{OfKey, Place, Use, Writer};
-use uses::StoredUses;
+use crate::record::block::{OfKey, Place, Use, Writer};
+use crate::record::uses::{DAY, MINUTE_MS, NO_COUNTRY};
+use crate::record::{HourOfGuesses, StoredUses, check_blocks, merge_blocks, merge_uses};
 
 pub use read::{CountRows, CountryRows};
 pub use roll::Keep;
@@ -35,12 +34,8 @@ const USES: u8 = b'U';
 /// In `usage`: minutes that were counted in.
 const COVERED: u8 = b'C';
 
-const MINUTE_MS: i64 = 60_000;
-/// Stands for an address that no database placed.
-const NO_COUNTRY: [u8; 2] = [0; 2];
 /// Bytes from which a row that is written is followed by another of the same bucket and time, so that no row of very many keys grows without bound.
 const PART_BYTES: usize = 1 << 20;
-const DAY: u64 = 1_440;
 
 /// A unit in which usage is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -358,7 +353,7 @@ impl Store {
             let rows = split_off(&mut rows, |row| row.key == key);
             if key != KeyId::NONE {
                 fill(of_key, rows, Step::Minute, true);
-                StoredUses::of(of_key, minute).write(self, key, batch);
+                uses::write(&StoredUses::of(of_key, minute), self, key, batch);
             }
         }
     }
@@ -461,19 +456,7 @@ fn usage_error(row: &[u8]) -> StoreError {
 pub(super) fn check_row(row: &[u8], value: &[u8]) -> Result<(), StoreError> {
     let Some(&letter) = row.first() else { return Err(usage_error(row)) };
     match letter {
-        b'M' | b'H' | b'D' => {
-            let whole = || {
-                let mut blocks = block::Blocks::new(value)?;
-                let mut of_key = OfKey::default();
-                while let Some(block) = blocks.next().ok()? {
-                    of_key.clear();
-                    of_key.read(&block)?;
-                    of_key.counts.iter().try_for_each(|(place, _)| Verdict::from_number(place.verdict).map(drop))?;
-                }
-                (row.len() == ROW_BYTES).then_some(())
-            };
-            whole().ok_or_else(|| usage_error(row))
-        }
+        b'M' | b'H' | b'D' => (row.len() == ROW_BYTES && check_blocks(value)).then_some(()).ok_or_else(|| usage_error(row)),
         USES => uses::read(row, value).map(drop),
         COVERED => record::decode::<u64>(Family::Usage, row, value).map(drop),
         GUESSES => record::decode::<HourOfGuesses>(Family::Usage, row, value).map(drop),
@@ -491,8 +474,8 @@ pub(super) fn check_marks(value: &[u8]) -> Result<(), StoreError> {
 pub(super) fn merge(row: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let values = existing.into_iter().chain(operands);
     match row.first() {
-        Some(b'M' | b'H' | b'D') => Some(block::merge(values)),
-        Some(&USES) => Some(uses::merge(row, values)),
+        Some(b'M' | b'H' | b'D') => Some(merge_blocks(values)),
+        Some(&USES) => Some(merge_uses(values)),
         Some(&COVERED) => Some(cover::merge(row, values)),
         _ => values.last().map(<[u8]>::to_vec),
     }

@@ -4,9 +4,9 @@ use std::vec;
 
 use rocksdb::{DBPinnableSlice, SnapshotWithThreadMode};
 
-use super::block::{Block, Blocks};
 use super::{CountRow, CountryRow, DAY, Marks, NO_COUNTRY, ROW_BYTES, Step, instant, minute_of, usage_error, usage_row};
 use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
+use crate::record::block::{Block, Blocks};
 use crate::store::{Family, Store, StoreError, disk_error, meta, record};
 
 impl Store {
@@ -353,7 +353,7 @@ fn place(tier: Step, row: &[u8]) -> Option<(u64, u8)> {
 
 fn each_block_of(row: &[u8], only: Option<KeyId>, mut with: impl FnMut(&Block<'_>) -> Option<()>) -> Option<()> {
     let mut blocks = Blocks::new(row)?;
-    while let Some(block) = blocks.next().ok()? {
+    while let Some(block) = blocks.next_block().ok()? {
         match only.map_or(std::cmp::Ordering::Equal, |only| block.key.cmp(&only)) {
             std::cmp::Ordering::Less => {}
             std::cmp::Ordering::Equal => with(&block)?,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use rocksdb::WriteBatch;
 
-use super::block::{OfKey, Place, Writer};
 use super::cover::covered_row;
 use super::read::Reader;
-use super::uses::StoredUses;
 use super::{DAY, Ledger, Parts, Progress, Step, minute_of, usage_row};
 use crate::key::{Instant, KeyId, Span};
+use crate::record::StoredUses;
+use crate::record::block::{OfKey, Place, Writer};
 use crate::store::{Family, Store, StoreError};
 
 /// How long after its end an hour or a day is added up. What comes still later is added to both when it comes.
@@ -127,7 +127,7 @@ impl Store {
         }
         parts.end(&mut writer);
         for (key, (_, uses)) in keys.iter().filter(|(_, (_, uses))| *uses != StoredUses::default()) {
-            uses.write(self, *key, batch);
+            super::uses::write(uses, self, *key, batch);
         }
         Ok(())
     }

@@ -218,7 +218,7 @@ fn networks_are_remembered_without_being_counted() {
 fn uses_of_the_first_format_are_read() {
     let (_directory, store) = store();
     let id = KeyId([1; 16]);
-    let of_old = uses::of_the_first_format(&[("10.0.9.0/24", 5), ("10.0.2.0/24", 9)]);
+    let of_old = crate::record::uses::of_the_first_format(&[("10.0.9.0/24", 5), ("10.0.2.0/24", 9)]);
     let mut batch = WriteBatch::default();
     batch.merge_cf(store.family(Family::Usage), uses::uses_row(id), &of_old);
     store.write(batch, false).unwrap();

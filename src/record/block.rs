@@ -10,8 +10,7 @@ use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::uses::newest;
-use crate::key::{Instant, KeyId, Network};
-use crate::store::record;
+use crate::key::{Instant, KeyId, Network, Verdict};
 
 /// A length of two numbers and more is behind these bytes.
 const TWO_BYTES: u8 = 251;
@@ -20,41 +19,48 @@ const EIGHT_BYTES: u8 = 253;
 
 /// What a count is of, within its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub struct Place {
     /// Units from the row's beginning.
-    pub(super) unit: u16,
-    pub(super) function: u16,
-    pub(super) version: u16,
-    pub(super) verdict: u8,
+    pub unit: u16,
+    /// The function's number.
+    pub function: u16,
+    /// The secret's version.
+    pub version: u16,
+    /// The verdict's number.
+    pub verdict: u8,
 }
 
 /// The last verify with a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Use {
-    pub(super) version: u16,
+pub struct Use {
+    /// The secret's version.
+    pub version: u16,
     /// Milliseconds from the row's beginning.
-    pub(super) at: i64,
-    pub(super) address: Option<IpAddr>,
+    pub at: i64,
+    /// From where.
+    pub address: Option<IpAddr>,
     /// Zeros for none.
-    pub(super) country: [u8; 2],
+    pub country: [u8; 2],
 }
 
 /// What one key has in a row. Used again for the next key, so that nothing is allocated for each.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct OfKey {
+pub struct OfKey {
     /// In order, once it is joined; as all these.
-    pub(super) counts: Vec<(Place, u64)>,
+    pub counts: Vec<(Place, u64)>,
     /// By unit and country.
-    pub(super) countries: Vec<((u16, [u8; 2]), u64)>,
-    pub(super) uses: Vec<Use>,
+    pub countries: Vec<((u16, [u8; 2]), u64)>,
+    /// By version.
+    pub uses: Vec<Use>,
     /// Networks other than those that the uses were in at the same time, newest first; times as those of uses.
-    pub(super) networks: Vec<(Instant, Network)>,
+    pub networks: Vec<(Instant, Network)>,
     /// Networks that were used up to this time may be missing.
-    pub(super) forgotten: Option<i64>,
+    pub forgotten: Option<i64>,
 }
 
 impl OfKey {
-    pub(super) fn clear(&mut self) {
+    /// Forgets what it has.
+    pub fn clear(&mut self) {
         self.counts.clear();
         self.countries.clear();
         self.uses.clear();
@@ -62,12 +68,13 @@ impl OfKey {
         self.forgotten = None;
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether it has nothing: no count, no use and no network.
+    pub fn is_empty(&self) -> bool {
         self.counts.is_empty() && self.uses.is_empty() && self.networks.is_empty()
     }
 
     /// Makes each place stand there once with its sum; of uses the last of each version, of networks the newest.
-    pub(super) fn join(&mut self) {
+    pub fn join(&mut self) {
         add_up(&mut self.counts);
         add_up(&mut self.countries);
         if self.uses.len() > 1 || !self.networks.is_empty() {
@@ -85,7 +92,7 @@ impl OfKey {
     }
 
     /// The networks, those of the uses among them, newest first; and the time up to which some may be missing.
-    pub(super) fn all_networks(&self) -> (Vec<(Instant, Network)>, Option<Instant>) {
+    pub fn all_networks(&self) -> (Vec<(Instant, Network)>, Option<Instant>) {
         let of_uses = self.uses.iter().filter_map(|last| Some((Instant(last.at), Network::around(last.address?))));
         let mut networks: Vec<_> = self.networks.iter().copied().chain(of_uses).collect();
         let forgotten = newest(&mut networks).map(|at| at.0);
@@ -93,7 +100,7 @@ impl OfKey {
     }
 
     /// Adds what a block has; none if it cannot be read.
-    pub(super) fn read(&mut self, block: &Block<'_>) -> Option<()> {
+    pub fn read(&mut self, block: &Block<'_>) -> Option<()> {
         block.each_count(|place, count| self.counts.push((place, count)))?;
         block.each_country(|place, count| self.countries.push((place, count)))?;
         let mut uses = block.uses;
@@ -164,8 +171,9 @@ fn add_up<P: Ord + Copy>(counts: &mut Vec<(P, u64)>) {
 
 /// One key in a row.
 #[derive(Clone, Copy)]
-pub(super) struct Block<'a> {
-    pub(super) key: KeyId,
+pub struct Block<'a> {
+    /// Its id.
+    pub key: KeyId,
     counts: &'a [u8],
     countries: &'a [u8],
     uses: &'a [u8],
@@ -176,7 +184,7 @@ pub(super) struct Block<'a> {
 
 impl Block<'_> {
     /// Hands over each count; none if one cannot be read.
-    pub(super) fn each_count(&self, mut with: impl FnMut(Place, u64)) -> Option<()> {
+    pub fn each_count(&self, mut with: impl FnMut(Place, u64)) -> Option<()> {
         let mut counts = self.counts;
         while !counts.is_empty() {
             let (unit, function, version) = (take_u16(&mut counts)?, take_u16(&mut counts)?, take_u16(&mut counts)?);
@@ -187,7 +195,7 @@ impl Block<'_> {
     }
 
     /// Hands over each count by unit and country; none if one cannot be read.
-    pub(super) fn each_country(&self, mut with: impl FnMut((u16, [u8; 2]), u64)) -> Option<()> {
+    pub fn each_country(&self, mut with: impl FnMut((u16, [u8; 2]), u64)) -> Option<()> {
         let mut countries = self.countries;
         while !countries.is_empty() {
             let place = (take_u16(&mut countries)?, take_bytes(&mut countries)?);
@@ -196,26 +204,27 @@ impl Block<'_> {
         Some(())
     }
 
-    pub(super) fn has_uses(&self) -> bool {
+    /// Whether there is a last use or a network in it.
+    pub fn has_uses(&self) -> bool {
         !self.uses.is_empty() || !self.networks.is_empty()
     }
 }
 
 /// The blocks of a row, in order.
-pub(super) struct Blocks<'a> {
+pub struct Blocks<'a> {
     rest: &'a [u8],
     last: Option<KeyId>,
 }
 
 impl<'a> Blocks<'a> {
     /// None where the record is of another format.
-    pub(super) fn new(record: &'a [u8]) -> Option<Blocks<'a>> {
+    pub fn new(record: &'a [u8]) -> Option<Blocks<'a>> {
         let (&format, rest) = record.split_first()?;
-        (format == record::FORMAT).then_some(Blocks { rest, last: None })
+        (format == super::FORMAT).then_some(Blocks { rest, last: None })
     }
 
     /// The next block, `None` at the end; an error where what follows is no block.
-    pub(super) fn next(&mut self) -> Result<Option<Block<'a>>, Damaged> {
+    pub fn next_block(&mut self) -> Result<Option<Block<'a>>, Damaged> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -250,24 +259,25 @@ impl<'a> Blocks<'a> {
 
 /// What stands there is no block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Damaged;
+pub struct Damaged;
 
 /// Writes a row, block by block, in the order of the ids.
-pub(super) struct Writer {
+pub struct Writer {
     row: Vec<u8>,
     last: Option<KeyId>,
     parts: [Vec<u8>; 4],
 }
 
 impl Writer {
-    pub(super) fn new(capacity: usize) -> Writer {
+    /// A row of no key, with room for so many bytes.
+    pub fn new(capacity: usize) -> Writer {
         let mut row = Vec::with_capacity(capacity);
-        row.push(record::FORMAT);
+        row.push(super::FORMAT);
         Writer { row, last: None, parts: Default::default() }
     }
 
     /// Adds a key with what it has, which is joined.
-    pub(super) fn add(&mut self, key: KeyId, of_key: &OfKey) {
+    pub fn add(&mut self, key: KeyId, of_key: &OfKey) {
         self.begin(key);
         of_key.write(&mut self.parts);
         for part in &self.parts {
@@ -279,7 +289,7 @@ impl Writer {
     }
 
     /// Adds a key as another row has it.
-    pub(super) fn copy(&mut self, block: &Block<'_>) {
+    pub fn copy(&mut self, block: &Block<'_>) {
         self.begin(block.key);
         self.row.extend_from_slice(block.whole);
     }
@@ -291,35 +301,53 @@ impl Writer {
         self.last = Some(key);
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// Bytes of the row so far.
+    pub fn bytes(&self) -> usize {
         self.row.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether no key was added.
+    pub fn is_empty(&self) -> bool {
         self.last.is_none()
     }
 
     /// The row so far.
-    pub(super) fn row(&self) -> &[u8] {
+    pub fn row(&self) -> &[u8] {
         &self.row
     }
 
     /// Begins an empty row.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.row.truncate(1);
         self.last = None;
     }
 }
 
-/// Joins rows. What of a row is damaged is left out, with what stands behind it.
-pub(super) fn merge<'a>(rows: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+/// Whether a row can be read whole.
+pub fn check(row: &[u8]) -> bool {
+    read_whole(row).is_some()
+}
+
+fn read_whole(row: &[u8]) -> Option<()> {
+    let mut blocks = Blocks::new(row)?;
+    let mut of_key = OfKey::default();
+    while let Some(block) = blocks.next_block().ok()? {
+        of_key.clear();
+        of_key.read(&block)?;
+        of_key.counts.iter().try_for_each(|(place, _)| Verdict::from_number(place.verdict).map(drop))?;
+    }
+    Some(())
+}
+
+/// Joins rows. A block that is damaged is left out, with what stands behind it; into a block that only one row has nobody looks, and it stays as it is.
+pub fn merge<'a>(rows: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut bytes = 1;
     let mut open = Vec::new();
     let mut heads = BinaryHeap::new();
     for row in rows {
         bytes += row.len();
         if let Some(mut blocks) = Blocks::new(row)
-            && let Ok(Some(first)) = blocks.next()
+            && let Ok(Some(first)) = blocks.next_block()
         {
             heads.push(Reverse((first.key, open.len())));
             open.push((first, blocks));
@@ -333,7 +361,7 @@ pub(super) fn merge<'a>(rows: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
         while let Some(mut head) = heads.peek_mut().filter(|head| head.0.0 == key) {
             let (block, blocks) = &mut open[head.0.1];
             same.push(*block);
-            if let Ok(Some(next)) = blocks.next() {
+            if let Ok(Some(next)) = blocks.next_block() {
                 head.0.0 = next.key;
                 *block = next;
             } else {
