@@ -17,9 +17,10 @@
 //! - [`verify`] is the hot path, on one screen: it waits for no lock and no disk, and allocates nothing. `catalog` is the one writer: durable, then visible. [`client`] asks over the verify socket.
 //! - [`protocol`], [`digest`], [`index`], [`policy`], [`usage`], `store` and [`geo`] do not know each other. `store` alone names RocksDB.
 //! - [`record`] has what the store holds as bytes; `backup` copies a store and makes one of a copy.
+//! - `wire` has the documents of the admin API.
 //! - [`key`] has the nouns and their limits. `config`, `systemd`, [`clock`] and [`wiping`] are leaves.
 //!
-//! Without the default feature `store` all that needs RocksDB is left out (it is not linked above): web servers that use the [`client`] do that, and fuzzers.
+//! Without the default feature `store` all that needs RocksDB is left out (it is not linked above): web servers that use the [`client`] do that. Fuzzers add the feature `wire`: the documents of the admin API.
 
 #[cfg(feature = "store")]
 pub mod admin;
@@ -56,6 +57,8 @@ pub mod usage;
 pub mod verify;
 pub mod verify_socket;
 pub mod wiping;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 /// Runs the examples of the README as tests.
 #[cfg(doctest)]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::Query;
 use axum::http::{HeaderMap, Uri, header};
@@ -12,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::problem::{Failure, Word};
 use crate::key::history::Actor;
 use crate::key::{KeyRef, limits};
+use crate::wire::{BadDocument, parse};
 
 use super::access::Peer;
 
@@ -78,81 +78,20 @@ async fn pieces(mut body: Body) -> Result<Vec<u8>, Failure> {
 
 /// Reads a JSON body, whatever its `Content-Type` says: `curl -d` sends a wrong one.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
-    parse(&whole(body).await?)
+    Ok(parse(&whole(body).await?)?)
 }
 
 /// The same where the body may be empty, which then means `{}`.
 pub(super) async fn json_or_empty<T: DeserializeOwned + Default>(body: Body) -> Result<T, Failure> {
     let bytes = whole(body).await?;
-    if bytes.trim_ascii().is_empty() { Ok(T::default()) } else { parse(&bytes) }
-}
-
-/// Reads a JSON document. The failure names the field, and never tells what stood in a field that holds a secret.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    if bytes.trim_ascii().is_empty() {
-        return Err(Failure::new(Word::Malformed, "the body is empty; expected a JSON object"));
-    }
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Failure::new(Word::Malformed, "the body is not a JSON object"));
-    }
-    Json::<T>::from_bytes(bytes).map(|Json(document)| document).map_err(|rejection| {
-        // The cause is `path: message`, or only the message where the path is empty.
-        let cause = std::error::Error::source(&rejection).map(ToString::to_string).unwrap_or_default();
-        match rejection {
-            axum::extract::rejection::JsonRejection::JsonDataError(_) => data_failure(&cause),
-            _ => Failure::new(Word::Malformed, format!("the body is not JSON: {cause}")),
-        }
-    })
-}
-
-/// Makes a failure of a message of serde, which is `path: message at line L column C`.
-fn data_failure(cause: &str) -> Failure {
-    let message = cause.rfind(" at line ").map_or(cause, |at| &cause[..at]);
-    let is_path = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.[]-?".contains(&b));
-    let (path, message) = match message.split_once(": ") {
-        Some((path, rest)) if is_path(path) => (path, rest),
-        _ => ("", message),
-    };
-    if let Some(rest) = message.strip_prefix("unknown field `") {
-        return unknown_field(rest);
-    }
-    if let Some(name) = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `")) {
-        let name = name.trim_end_matches('`');
-        let what = if message.starts_with("missing") { "is missing" } else { "is there twice" };
-        return Failure::invalid(name, format!("{name}: {what}"));
-    }
-    let field = path.split('[').next().unwrap_or_default();
-    if SECRET_FIELDS.contains(&field.split('.').next().unwrap_or_default()) {
-        return Failure::invalid(
-            field,
-            format!("{field}: not of the documented form (what was given is not repeated here: it may be secret)"),
-        );
-    }
-    // The message of a field that knows its own name already begins with it.
-    let detail =
-        if path.is_empty() || message.starts_with(&format!("{field}: ")) { message.to_owned() } else { format!("{path}: {message}") };
-    let failure = Failure::new(Word::Invalid, detail);
-    if field.is_empty() { failure } else { failure.with_field(field) }
-}
-
-/// Fields whose values are never repeated.
-const SECRET_FIELDS: [&str; 3] = ["token", "token_sha256", "secrets"];
-
-/// `rest` is the name, a backtick, and what was expected. A name of another form than ours is not repeated: it may be a secret, misplaced.
-fn unknown_field(rest: &str) -> Failure {
-    let (name, expected) = rest.split_once('`').unwrap_or((rest, ""));
-    let expected = expected.trim_start_matches(", ").replace('`', "");
-    if name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-        return Failure::invalid(name, format!("{name}: no such field; {expected}"));
-    }
-    Failure::new(Word::Invalid, format!("a field that does not exist; {expected}"))
+    if bytes.trim_ascii().is_empty() { Ok(T::default()) } else { Ok(parse(&bytes)?) }
 }
 
 /// Reads a query string.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
     Query::<T>::try_from_uri(uri).map(|Query(query)| query).map_err(|rejection| {
         let cause = std::error::Error::source(&rejection).map(ToString::to_string).unwrap_or_default();
-        data_failure(&cause)
+        BadDocument::of(&cause).into()
     })
 }
 
@@ -228,7 +167,7 @@ mod tests {
     use crate::catalog::change::Patch;
 
     fn refused<T: DeserializeOwned>(text: &str) -> (Option<String>, String) {
-        let failure = parse::<T>(text.as_bytes()).err().unwrap_or_else(|| panic!("accepted: {text}"));
+        let failure = Failure::from(parse::<T>(text.as_bytes()).err().unwrap_or_else(|| panic!("accepted: {text}")));
         (failure.problem().field.clone(), failure.problem().detail.clone())
     }
 
@@ -259,7 +198,7 @@ mod tests {
     #[test]
     fn what_is_no_object_is_malformed() {
         for text in ["", "  ", "null", "7", "[]", "\"x\"", "{", "{}x", "{\"name\":}", "\u{0}"] {
-            let failure = parse::<Patch>(text.as_bytes()).err().unwrap_or_else(|| panic!("accepted: {text}"));
+            let failure = Failure::from(parse::<Patch>(text.as_bytes()).err().unwrap_or_else(|| panic!("accepted: {text}")));
             assert_eq!(failure.problem().status, 400, "{text}: {}", failure.problem().detail);
         }
     }

@@ -20,8 +20,9 @@ use super::ask::{Ask, Asked};
 use super::export::JSON_LINES;
 use super::problem::{Failure, Word};
 use super::routes::{ChangeProblems, ReadProblems};
-use super::wire::{CheckLine, CheckReportView, HeadView};
+use super::wire::{CheckLine, CheckPartView, CheckReportView, HeadView, ProgressView};
 use crate::catalog::Head;
+use crate::catalog::check::{CheckReport, Part, Progress};
 
 /// How often progress is told.
 const BETWEEN_LINES: Duration = Duration::from_millis(200);
@@ -101,5 +102,37 @@ impl HttpBody for Lines {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line))))
+    }
+}
+
+impl From<Progress> for ProgressView {
+    fn from(progress: Progress) -> ProgressView {
+        ProgressView { part: progress.part.to_owned(), done: progress.done, about: progress.about }
+    }
+}
+
+impl From<CheckReport> for CheckReportView {
+    fn from(report: CheckReport) -> CheckReportView {
+        CheckReportView {
+            clean: report.is_clean(),
+            store: report.store.display().to_string(),
+            head: report.head.to_string(),
+            took_ms: report.took.as_millis() as u64,
+            parts: report.parts.into_iter().map(CheckPartView::from).collect(),
+        }
+    }
+}
+
+impl From<Part> for CheckPartView {
+    fn from(part: Part) -> CheckPartView {
+        CheckPartView {
+            part: part.name.to_owned(),
+            checked: part.checked,
+            unit: part.unit.to_owned(),
+            faults: part.faults,
+            more_faults: part.more_faults,
+            note: part.note,
+            took_ms: part.took.as_millis() as u64,
+        }
     }
 }

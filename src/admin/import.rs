@@ -277,7 +277,7 @@ fn parse(batch: &Batch, query: ImportQuery) -> Result<(Vec<ImportedKey>, Vec<u64
 
 fn parse_line(line: &[u8], query: ImportQuery) -> Result<ImportedKey, Failure> {
     // Twice over a bad line: the second time by the slower way, which knows the name of the field.
-    let line: KeyLine = serde_json::from_slice(line).or_else(|_| body::parse(line))?;
+    let line: KeyLine = serde_json::from_slice(line).or_else(|_| super::wire::parse(line))?;
     let KeyLine { id, settings, token, token_sha256, secrets, deleted_at } = line;
     let secrets = match (token, token_sha256, secrets) {
         (Some(token), None, None) => {

@@ -31,17 +31,16 @@ mod unusual;
 mod usage;
 mod view;
 mod watch;
-pub mod wire;
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use self::wire::{FlushStatus, VerifyStatus};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::key::Instant;
 use crate::verify::Door;
+use crate::wire::{FlushStatus, VerifyStatus};
 
 pub use access::{Access, Authority, Peer};
 pub use body::{BODY_BYTES, ON_BEHALF_OF};
@@ -50,6 +49,8 @@ pub use metrics::Latency;
 pub use problem::{TYPE_PREFIX, Word};
 pub use routes::openapi;
 pub use server::serve;
+
+pub use crate::wire;
 
 /// By which limits usage is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

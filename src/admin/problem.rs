@@ -9,6 +9,7 @@ use super::wire::{ImportView, Problem};
 use crate::catalog::{ChangeError, ChangeFault};
 use crate::key::{SettingsError, without_tokens};
 use crate::store::StoreError;
+use crate::wire::BadDocument;
 
 /// What stands before the word in a problem's `type`.
 pub const TYPE_PREFIX: &str = "urn:doorward:problem:";
@@ -180,6 +181,16 @@ fn word_of(error: &ChangeError) -> Word {
         ChangeFault::Outdated => Word::RevisionMismatch,
         ChangeFault::Invalid => Word::Invalid,
         ChangeFault::Unavailable => Word::RefusingChanges,
+    }
+}
+
+impl From<BadDocument> for Failure {
+    fn from(bad: BadDocument) -> Failure {
+        match bad {
+            BadDocument::Malformed(detail) => Failure::new(Word::Malformed, detail),
+            BadDocument::Invalid { field: None, detail } => Failure::new(Word::Invalid, detail),
+            BadDocument::Invalid { field: Some(field), detail } => Failure::invalid(&field, detail),
+        }
     }
 }
 

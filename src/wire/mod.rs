@@ -1,9 +1,10 @@
-//! The documents that the admin API takes and gives. The command reads the same types, so the two cannot drift apart.
+//! The documents that the admin API takes and gives, and how one that came is read. The command reads the same types, so the two cannot drift apart.
 
 mod advise;
 mod catalog;
 mod check;
 mod keys;
+mod read;
 mod status;
 mod transfer;
 mod unusual;
@@ -21,5 +22,6 @@ pub use transfer::{GeneratedView, ImportView, KeyLine, SecretLine};
 pub use unusual::{FindingView, TooYoung, UnusualView, YoungKey};
 pub use usage::{CountryView, DenialList, DenialView, Interval, Period, RecentNetwork, UsageRow, UsageView};
 
-pub(super) use keys::{BulkFields, CreateFields, PatchFields};
-pub(super) use transfer::LineFields;
+pub use keys::{BulkFields, CreateFields, PatchFields};
+pub use read::{BadDocument, parse};
+pub use transfer::LineFields;

@@ -1,9 +1,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::catalog::Head;
-use crate::catalog::check::{CheckReport, Part, Progress};
 use crate::key::Instant;
+use crate::record::Head;
 
 /// The end of the history: to be kept elsewhere, and held against the store later.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -94,37 +93,5 @@ impl From<Head> for HeadView {
         let text = head.to_string();
         let mac = text.split_once(':').map_or("", |(_, mac)| mac).to_owned();
         HeadView { sequence: head.sequence, mac, head: text }
-    }
-}
-
-impl From<Progress> for ProgressView {
-    fn from(progress: Progress) -> ProgressView {
-        ProgressView { part: progress.part.to_owned(), done: progress.done, about: progress.about }
-    }
-}
-
-impl From<CheckReport> for CheckReportView {
-    fn from(report: CheckReport) -> CheckReportView {
-        CheckReportView {
-            clean: report.is_clean(),
-            store: report.store.display().to_string(),
-            head: report.head.to_string(),
-            took_ms: report.took.as_millis() as u64,
-            parts: report.parts.into_iter().map(CheckPartView::from).collect(),
-        }
-    }
-}
-
-impl From<Part> for CheckPartView {
-    fn from(part: Part) -> CheckPartView {
-        CheckPartView {
-            part: part.name.to_owned(),
-            checked: part.checked,
-            unit: part.unit.to_owned(),
-            faults: part.faults,
-            more_faults: part.more_faults,
-            note: part.note,
-            took_ms: part.took.as_millis() as u64,
-        }
     }
 }

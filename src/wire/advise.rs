@@ -2,8 +2,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::PatchFields;
-use crate::catalog::change::Patch;
-use crate::key::{Instant, KeyId};
+use crate::key::{Instant, KeyId, Patch};
 
 /// What could be tightened.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::catalog::change::{Patch, Selection};
-use crate::key::{Country, Grant, Instant, KeyId, Network, Settings, Span, State, UnknownCountry};
+use crate::key::{Country, Grant, Instant, KeyId, Network, Patch, Selection, Settings, Span, State, UnknownCountry};
 
 /// A key as the interfaces show it: everything but its tokens and digests.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -289,7 +288,7 @@ macro_rules! beside_settings {
         #[derive(serde::Deserialize, utoipa::ToSchema)]
         #[serde(deny_unknown_fields)]
         $(#[$meta])*
-        pub(in crate::admin) struct $body {
+        pub struct $body {
             /// Unique within its account among keys that are not deleted. At most 100 bytes.
             name: String,
             /// Whose key it is: a customer, a system, a team; never a person. At most 100 bytes, no `/`.
@@ -373,7 +372,7 @@ impl From<CreateFields> for CreateBody {
 #[derive(ToSchema)]
 #[schema(as = Patch)]
 #[allow(dead_code, reason = "read by the schema's derive alone")]
-pub(in crate::admin) struct PatchFields {
+pub struct PatchFields {
     /// A new name.
     name: Option<String>,
     /// A new account.
@@ -418,7 +417,7 @@ pub(in crate::admin) struct PatchFields {
 #[derive(ToSchema)]
 #[schema(as = Selection)]
 #[allow(dead_code, reason = "read by the schema's derive alone")]
-pub(in crate::admin) struct SelectionFields {
+struct SelectionFields {
     /// Of this account.
     account: Option<String>,
     /// With this tag, written `name=value`.
@@ -429,7 +428,7 @@ pub(in crate::admin) struct SelectionFields {
 #[derive(ToSchema)]
 #[schema(as = BulkBody)]
 #[allow(dead_code, reason = "read by the schema's derive alone")]
-pub(in crate::admin) struct BulkFields {
+pub struct BulkFields {
     /// Which keys.
     select: SelectionFields,
     /// What to do.
