@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use super::connection::{Conversation, Progress};
+use super::connection::{Conversation, MOST_ANSWER_BYTES, Progress};
 use super::latency::TIMED_READ;
 use super::table::{Connection, Phase};
 use super::{End, Shared};
@@ -21,8 +21,11 @@ use crate::protocol::{HEADER_BYTES, MAX_BODY_BYTES};
 
 /// A connection's buffer at first. Most never need more.
 const FIRST_BUFFER_BYTES: usize = 4 * 1024;
-/// How much is read at once, unless a frame is larger: so that what one read asks for has answers of at most 128 KiB.
+/// How much is read at once, unless a frame is larger.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// Room for answers at first. It doubles as it is needed, up to [`MOST_ANSWER_BYTES`] to the byte.
+const FIRST_ANSWER_BYTES: usize = 1024;
+const _: () = assert!(FIRST_ANSWER_BYTES.is_power_of_two() && MOST_ANSWER_BYTES.is_power_of_two());
 /// As much as the largest frame needs.
 const LARGEST_BUFFER_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
 
@@ -56,17 +59,21 @@ impl Service {
         let mut conversation = Conversation::new(*number as usize);
         // Requests hold tokens: what is answered is wiped before the next read, and all of it at the end.
         let mut buffer = Zeroizing::new(vec![0; FIRST_BUFFER_BYTES]);
-        let mut answers = Vec::new();
+        let mut answers = Vec::with_capacity(FIRST_ANSWER_BYTES);
+        let mut is_full = false;
         let (mut filled, mut wanted) = (0, FIRST_BUFFER_BYTES);
         let mut pending_since = clock::uptime();
         // Reads are counted from the connection's number on, so that short connections are not all timed at the same read. The first has the handshake.
         for turn in *number.. {
-            match receive(stream, &mut buffer[filled..wanted], shared.limits.spin) {
-                Ok(0) | Err(Errno::CONNRESET) => return End::Closed,
-                Ok(read) => filled += read,
-                Err(_) => return End::Failed,
+            // What has been read and had no room in the answers comes first.
+            if !is_full {
+                match receive(stream, &mut buffer[filled..wanted], shared.limits.spin) {
+                    Ok(0) | Err(Errno::CONNRESET) => return End::Closed,
+                    Ok(read) => filled += read,
+                    Err(_) => return End::Failed,
+                }
             }
-            let is_full = filled == wanted;
+            let was_filled = filled == wanted;
             let begun = (turn % TIMED_READ == 0 && turn > *number).then(Instant::now);
             let (now, uptime) = shared.clock.now_and_uptime();
             connection.mark(uptime, Phase::Answering);
@@ -95,7 +102,8 @@ impl Service {
             buffer.copy_within(progress.used..filled, 0);
             buffer[filled - progress.used..filled].fill(0);
             filled -= progress.used;
-            if is_full || progress.needed > buffer.len() {
+            is_full = progress.is_full;
+            if was_filled || progress.needed > buffer.len() {
                 let bytes = if progress.needed > BUFFER_BYTES { LARGEST_BUFFER_BYTES } else { BUFFER_BYTES };
                 if bytes > buffer.len() {
                     let mut larger = Zeroizing::new(vec![0; bytes]);
