@@ -67,7 +67,8 @@ impl Record<'static> {
             rules: low48(rules.address()),
             version,
             flags: flag(deleted, DELETED) | flag(revoked, REVOKED) | flag(disabled, DISABLED),
-            account_bytes: account.len() as u8,
+            // More bytes are written behind the head than it says there are, if this is cut short.
+            account_bytes: u8::try_from(account.len()).expect("an account is within its limit"),
             seen: AtomicU32::new(0),
         };
         let layout = head.layout();

@@ -115,7 +115,9 @@ impl<Context> Decode<Context> for Network {
             6 => Ipv6Net::new(Ipv6Addr::from(<[u8; 16]>::decode(decoder)?), length).map(IpNet::V6),
             _ => return Err(DecodeError::Other("a network is of family 4 or 6")),
         };
-        net.map(Network).map_err(|_| DecodeError::Other("a network's prefix is longer than its address"))
+        let net = net.map_err(|_| DecodeError::Other("a network's prefix is longer than its address"))?;
+        let is_mapped = matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
+        if net != net.trunc() || is_mapped { Err(DecodeError::Other("a network is not in its canonical form")) } else { Ok(Network(net)) }
     }
 }
 

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -9,7 +11,7 @@ use super::limits::{self, LimitError};
 use super::{Country, Grant, Instant, KeyId, Network, holds_token, shown};
 
 /// A key: its settings, its secrets, and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode)]
 pub struct Key {
     /// Never changes: not by rotation, not by a new name.
     pub id: KeyId,
@@ -260,6 +262,46 @@ impl Key {
             State::Expired
         } else {
             State::Active
+        }
+    }
+}
+
+/// A record that reads as a key over its limits is refused: what stands below relies on them.
+impl<Context> Decode<Context> for Key {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Key, DecodeError> {
+        let key = Key {
+            id: Decode::decode(decoder)?,
+            settings: Decode::decode(decoder)?,
+            secrets: Decode::decode(decoder)?,
+            created_at: Decode::decode(decoder)?,
+            deleted_at: Decode::decode(decoder)?,
+            revision: Decode::decode(decoder)?,
+        };
+        key.flaw().map_or(Ok(key), |flaw| Err(DecodeError::Other(flaw)))
+    }
+}
+
+bincode::impl_borrow_decode!(Key);
+
+impl Key {
+    /// What no key is that was made within the limits.
+    fn flaw(&self) -> Option<&'static str> {
+        let Key { settings, secrets, .. } = self;
+        let prefix_fits = |grant: &Grant| !matches!(grant, Grant::Prefix(prefix) if prefix.len() > limits::FUNCTION_BYTES);
+        let in_range = |at: Instant| (0..=limits::INSTANT_MS).contains(&at.0);
+        let mut instants = [settings.not_before, settings.expires_at].into_iter().chain(secrets.iter().map(|secret| secret.retires_at));
+        if settings.account.len() > limits::ACCOUNT_BYTES {
+            Some("the key's account is longer than one may be")
+        } else if settings.grants.len() > limits::GRANTS || !settings.grants.iter().all(prefix_fits) {
+            Some("the key has more or longer grants than one may have")
+        } else if settings.networks.len() > limits::NETWORKS || settings.countries.len() > limits::COUNTRIES {
+            Some("the key has more networks or countries than one may have")
+        } else if !instants.all(|at| at.is_none_or(in_range)) {
+            Some("the key has an instant that is before 1970 or after 9999")
+        } else if !secrets.iter().map(|secret| usize::from(secret.version)).eq(1..=secrets.len()) {
+            Some("the versions of the key's secrets do not count from 1")
+        } else {
+            None
         }
     }
 }

@@ -52,6 +52,9 @@ pub struct Called<'a> {
 
 impl Rules {
     /// Compiles rules from the numbers of the exact grants, the prefixes (the text before the `*`), networks and countries.
+    ///
+    /// # Panics
+    /// A list or a prefix is over its limit.
     pub fn compile(
         mut exact: Vec<FunctionId>,
         mut prefixes: Vec<Box<str>>,
@@ -79,7 +82,8 @@ impl Rules {
         let passes = unknown_country == UnknownCountry::Allow;
         let mut bytes = vec![(u8::from(passes) * UNKNOWN_COUNTRY_PASSES) | (u8::from(wide) * WIDE_COUNTS)];
         for count in counts {
-            bytes.extend(&(count as u16).to_le_bytes()[..if wide { 2 } else { 1 }]);
+            let count = u16::try_from(count).expect("a key's lists are within their limits");
+            bytes.extend(&count.to_le_bytes()[..if wide { 2 } else { 1 }]);
         }
         for net in &ipv4 {
             bytes.extend(u32::from(net.network()).to_le_bytes());
@@ -92,7 +96,8 @@ impl Rules {
         exact.iter().for_each(|function| bytes.extend(function.0.to_le_bytes()));
         countries.iter().for_each(|country| bytes.extend(country.0));
         for prefix in &prefixes {
-            bytes.push(prefix.len() as u8);
+            // Cut short, it would be the length of a shorter prefix, which grants more.
+            bytes.push(u8::try_from(prefix.len()).expect("a prefix is within its limit"));
             bytes.extend_from_slice(prefix.as_bytes());
         }
         // SAFETY: `Rules` is a transparent wrapper of the bytes.

@@ -87,3 +87,57 @@ pub fn decode<T: Decode<()>>(record: &[u8]) -> Result<T, RecordError> {
         Err(cause) => Err(RecordError::Layout(cause.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Grant, Key, KeyId, Network, PepperId, Secret, Settings, limits};
+
+    fn key() -> Key {
+        let secret = |version| Secret {
+            version,
+            digest: [version as u8; 32],
+            pepper: PepperId([0; 8]),
+            created_at: Instant(1),
+            retires_at: None,
+            revoked_at: None,
+        };
+        let settings = Settings::new("acme", "web");
+        Key { id: KeyId([1; 16]), settings, secrets: vec![secret(1), secret(2)], created_at: Instant(1), deleted_at: None, revision: 1 }
+    }
+
+    /// Found by the fuzz target `record_decode`: a record of a key over its limits was read, and what relies on them went wrong. Of an account of 300 bytes the index
+    /// wrote 256 behind the memory that it had taken; a wildcard of 256 bytes became the empty one, which grants all; an instant before 1970 became another.
+    #[test]
+    fn a_key_over_its_limits_is_no_record() {
+        assert_eq!(decode::<Key>(&encode(&key())), Ok(key()));
+        let refused = |change: &dyn Fn(&mut Key)| {
+            let mut key = key();
+            change(&mut key);
+            decode::<Key>(&encode(&key)).expect_err("refused").to_string()
+        };
+        assert!(refused(&|key| key.settings.account = "a".repeat(300)).contains("account"));
+        assert!(refused(&|key| key.settings.grants = vec![Grant::Prefix("a".repeat(256))]).contains("grants"));
+        assert!(refused(&|key| key.settings.grants = vec![Grant::Prefix(String::new()); limits::GRANTS + 1]).contains("grants"));
+        assert!(refused(&|key| key.settings.networks = vec!["::/0".parse().unwrap(); limits::NETWORKS + 1]).contains("networks"));
+        assert!(refused(&|key| key.settings.countries = vec!["DE".parse().unwrap(); limits::COUNTRIES + 1]).contains("countries"));
+        assert!(refused(&|key| key.settings.not_before = Some(Instant(-1))).contains("instant"));
+        assert!(refused(&|key| key.settings.expires_at = Some(Instant(limits::INSTANT_MS + 1))).contains("instant"));
+        assert!(refused(&|key| key.secrets[0].retires_at = Some(Instant(i64::MIN))).contains("instant"));
+        assert!(refused(&|key| key.secrets[1].version = 3).contains("versions"));
+    }
+
+    /// As above: host bits, or IPv4 within IPv6, which compares with no address.
+    #[test]
+    fn a_network_that_is_not_canonical_is_no_record() {
+        for text in ["10.0.0.0/8", "2001:db8::/32", "::/0"] {
+            let network: Network = text.parse().unwrap();
+            assert_eq!(decode::<Network>(&encode(&network)), Ok(network));
+        }
+        let v6 = |address: &str| address.parse::<std::net::Ipv6Addr>().unwrap().octets();
+        assert!(decode::<Network>(&encode(&(8u8, 4u8, [10u8, 0, 0, 1]))).is_err());
+        assert!(decode::<Network>(&encode(&(32u8, 6u8, v6("2001:db8::1")))).is_err());
+        assert!(decode::<Network>(&encode(&(120u8, 6u8, v6("::ffff:10.0.0.0")))).is_err());
+        assert!(decode::<Network>(&encode(&(33u8, 4u8, [0u8; 4]))).is_err());
+    }
+}
