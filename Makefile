@@ -29,11 +29,12 @@ build: tools ## Build the daemon and command: $CARGO_TARGET_DIR/release/doorward
 demo: build ## Watch the daemon verify real web traffic: keys of several accounts, a rotation and a revocation while it runs.
 	@tests/demo.sh $(DOORWARD)
 
-test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the gate, the build without the store, the fuzz targets, scripts, units, alert rules.
+test: lint ## Every check and test: format, lints, unit, black-box and doc tests, the gate, the build without the store, each fuzz target for 5 seconds, scripts, units, alert rules.
 	cargo test --release --locked
 	@$(MAKE) --no-print-directory gate
 	cargo check --release --locked --lib --no-default-features
-	cd fuzz && cargo check --release --locked
+	cargo check --release --locked --lib --no-default-features --features wire
+	@$(MAKE) --no-print-directory fuzz-smoke FUZZ_SECONDS=5
 	bash -n .ci/run .ci/tools.sh .ci/check-unit.sh .ci/deny.sh .ci/check-rules.sh tests/demo.sh
 	.ci/deny.sh
 	.ci/check-unit.sh $(DOORWARD)
@@ -44,6 +45,7 @@ lint: tools ## Only the format and the lints.
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cd gate && cargo fmt --check
+	cd fuzz && cargo fmt --check
 
 gate: tools ## Count the instructions of each step of the verify path, and hold them against gate/counts.toml.
 	@.ci/tools.sh valgrind
@@ -77,8 +79,9 @@ fuzz-smoke: tools ## Fuzz each target for FUZZ_SECONDS (default 20), without a n
 	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target $(HOST)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && set -e && for target in fuzz/fuzz_targets/*.rs; do \
 		name=$$(basename $$target .rs); mkdir $$scratch/$$name; \
-		$(CARGO_TARGET_DIR)/$(HOST)/release/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=70000 \
-			-artifact_prefix=fuzz/artifacts- $$scratch/$$name fuzz/corpus/$$name; \
+		$(CARGO_TARGET_DIR)/$(HOST)/release/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=70000 -timeout=20 -malloc_limit_mb=512 \
+			-artifact_prefix=fuzz/artifacts-$$name- $$scratch/$$name fuzz/corpus/$$name >$$scratch/log 2>&1 || { cat $$scratch/log; exit 1; }; \
+		echo "$$name: $$(grep -o 'DONE.*corp' $$scratch/log | sed 's/DONE *//; s/ corp//'), $$(tail -n 1 $$scratch/log | sed 's/^Done //')"; \
 	done
 
 install: ## Install the built command, the units and the pages (as root, after `make build`); see docs/operations.md for what comes next.
