@@ -195,7 +195,7 @@ fn bodies(seeds: &mut Seeds) {
     let secret = format!(
         r#"{{"version":1,"digest":"{digest}","pepper_id":"0123456789abcdef","created_at":"2027-01-31T12:00:00Z","retires_at":null,"revoked_at":null}}"#
     );
-    let bodies: [(u8, String); 24] = [
+    let bodies: [(u8, String); 26] = [
         (0, format!(r#"{{{settings},"request_id":"r1"}}"#)),
         (0, r#"{"name":"n","account":"a"}"#.into()),
         (0, r#"{"name":"n","account":"a","colour":"red"}"#.into()),
@@ -211,6 +211,8 @@ fn bodies(seeds: &mut Seeds) {
         (5, r#"{"networks":["10.0.0.0/33"]}"#.into()),
         (6, r#"{"token":"31415926535897"}"#.into()),
         (6, r#"{"token":["31415926535897"]}"#.into()),
+        (6, r#"{"token":31415926535897}"#.into()),
+        (7, r#"{"token":31415926535897,"function":"f"}"#.into()),
         (6, r#"{"token":"31415926535897","token":"31415926535897"}"#.into()),
         (7, r#"{"token":"31415926535897","function":"f","ip":"2001:db8::1"}"#.into()),
         (7, r#"{"key":"acme/web","function":"f","ip":"nowhere"}"#.into()),

@@ -53,6 +53,8 @@ fn respell<T: Decode<()> + Encode + PartialEq + Debug>(record: &[u8]) -> Option<
     for end in 0..spelled.len().min(64) {
         assert!(decode::<T>(&spelled[..end]).is_err(), "a part of a record is none");
     }
+    let longer = [&spelled[..], &[0]].concat();
+    assert_eq!(decode::<T>(&longer), Err(RecordError::Trailing(1)));
     Some(value)
 }
 
