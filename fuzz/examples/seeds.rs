@@ -146,28 +146,54 @@ fn records(seeds: &mut Seeds) {
         vec![("192.0.2.0/24".parse().expect("a network"), 5, 0), ("2001:db8::/48".parse().expect("a network"), 300, 70_000)];
     record(seeds, 6, &HourOfGuesses { hour: 480_000, total: 305, networks });
     record(seeds, 8, &0x0f00_0000_0000_000f_u64);
+    record(seeds, 8, &Instant(1_700_000_000_000));
+    record(seeds, 8, &([8u8; 16], 70_000_u64));
     let mut rows = Vec::new();
     let mut uses = Vec::new();
     for number in 1..=3u8 {
         let of_key = of_key(number);
         let stored = StoredUses::of(&of_key, 28_000_000);
         record(seeds, 7, &stored);
-        uses.push(doorward::record::encode(&stored));
+        // As it was written before it was known which networks are missing.
+        let first = (stored.last.clone(), stored.networks.clone(), stored.spreads.clone());
+        record(seeds, 7, &first);
+        uses.push(if number == 2 { doorward::record::encode(&first) } else { doorward::record::encode(&stored) });
         let mut writer = Writer::new(256);
         for key in [KeyId::NONE, KeyId([number; 16]), KeyId([7; 16])] {
             writer.add(key, &of_key);
         }
         rows.push(writer.row().to_vec());
     }
-    for (choice, rows) in [(9, rows), (10, uses)] {
-        let mut joined = Vec::new();
-        for row in &rows[..2] {
-            joined.extend_from_slice(&(row.len() as u16).to_le_bytes());
-            joined.extend_from_slice(row);
-        }
-        seeds.choose("record_decode", choice, &[joined, rows[2].clone()].concat());
+    join(seeds, 9, &rows);
+    join(seeds, 10, &uses);
+    // More networks than are remembered, in rows that share some.
+    let mut of_key = [OfKey::default(), OfKey::default(), OfKey::default()];
+    for number in 0..120u8 {
+        let at = Instant(i64::from(number) * 1_000);
+        of_key[usize::from(number) % 3].networks.push((at, Network::around([10, 0, number % 100, 1].into())));
     }
+    of_key.iter_mut().for_each(OfKey::join);
+    let mut rows = Vec::new();
+    let mut uses = Vec::new();
+    for of_key in &of_key {
+        let mut writer = Writer::new(256);
+        writer.add(KeyId([7; 16]), of_key);
+        rows.push(writer.row().to_vec());
+        uses.push(doorward::record::encode(&StoredUses::of(of_key, 28_000_000)));
+    }
+    join(seeds, 9, &rows);
+    join(seeds, 10, &uses);
     seeds.choose("record_decode", 0, &[2, 0, 0]);
+}
+
+/// Three rows that are joined.
+fn join(seeds: &mut Seeds, choice: u8, rows: &[Vec<u8>]) {
+    let mut joined = Vec::new();
+    for row in &rows[..2] {
+        joined.extend_from_slice(&(row.len() as u16).to_le_bytes());
+        joined.extend_from_slice(row);
+    }
+    seeds.choose("record_decode", choice, &[joined, rows[2].clone()].concat());
 }
 
 fn record(seeds: &mut Seeds, choice: u8, value: &impl Encode) {
@@ -184,6 +210,9 @@ fn of_key(number: u8) -> OfKey {
     let address: IpAddr = if number == 2 { "2001:db8::7".parse() } else { format!("192.0.{number}.7").parse() }.expect("an address");
     of_key.uses.push(Use { version: n, at: i64::from(number) * 70_000, address: Some(address), country: *b"DE" });
     of_key.networks.push((Instant(1_000 * i64::from(number)), Network::around(address)));
+    if number == 3 {
+        of_key.forgotten = Some(60_000);
+    }
     of_key.join();
     of_key
 }
