@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::key::{Called, CountryOf, Instant, Rules, Standing, UnknownCountry, Verdict};
+use crate::key::{Called, CountryOf, Instant, Rules, Sections, Standing, UnknownCountry, Verdict};
 
 /// Who asks: where the secret and its key stand, and what the key allows.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +34,12 @@ pub struct Circumstances<'a> {
 pub const CHECKS: [Verdict; 13] = *Verdict::ALL.last_chunk().unwrap();
 
 /// The verdict: the first check that fails, or `ok`.
+#[inline]
 pub fn decide(subject: &Subject<'_>, circumstances: &Circumstances<'_>) -> Verdict {
+    let (standing, rules) = (&subject.standing, &subject.rules.sections());
     // Each check by a constant number, so that the compiler makes straight code of them: a loop costs a mispredicted jump for each.
     macro_rules! first_failing {
-        ($($number:literal)*) => { $(if fails(CHECKS[$number], subject, circumstances) { return CHECKS[$number]; })* };
+        ($($number:literal)*) => { $(if fails(CHECKS[$number], standing, rules, circumstances) { return CHECKS[$number]; })* };
     }
     first_failing!(0 1 2 3 4 5 6 7 8 9 10 11 12);
     Verdict::Ok
@@ -47,13 +49,13 @@ const _: () = assert!(CHECKS.len() == 13);
 
 /// Every check with whether it passes, for `explain`.
 pub fn checks(subject: &Subject<'_>, circumstances: &Circumstances<'_>) -> [(Verdict, bool); 13] {
-    CHECKS.map(|check| (check, !fails(check, subject, circumstances)))
+    let (standing, rules) = (&subject.standing, &subject.rules.sections());
+    CHECKS.map(|check| (check, !fails(check, standing, rules, circumstances)))
 }
 
 /// Whether one check fails, looked at alone.
 #[inline(always)]
-fn fails(check: Verdict, subject: &Subject<'_>, circumstances: &Circumstances<'_>) -> bool {
-    let Subject { standing, rules } = subject;
+fn fails(check: Verdict, standing: &Standing, rules: &Sections<'_>, circumstances: &Circumstances<'_>) -> bool {
     let Circumstances { now, address, country, called, strict } = circumstances;
     match check {
         Verdict::Ok | Verdict::Malformed | Verdict::Unknown => false,
@@ -79,7 +81,7 @@ fn fails(check: Verdict, subject: &Subject<'_>, circumstances: &Circumstances<'_
 }
 
 /// Without a database every key with countries is refused: an operator who lost the file must not open the door.
-fn country_unknown(rules: &Rules, country: CountryOf) -> bool {
+fn country_unknown(rules: &Sections<'_>, country: CountryOf) -> bool {
     match country {
         CountryOf::NoDatabase => true,
         CountryOf::Unknown => rules.unknown_country() == UnknownCountry::Deny,
@@ -87,7 +89,7 @@ fn country_unknown(rules: &Rules, country: CountryOf) -> bool {
     }
 }
 
-fn granted_by_name(rules: &Rules, called: &Called<'_>) -> bool {
+fn granted_by_name(rules: &Sections<'_>, called: &Called<'_>) -> bool {
     called.id.is_some_and(|id| rules.grants_exactly(id))
 }
 

@@ -117,6 +117,7 @@ impl Door {
     }
 }
 
+#[inline(always)]
 fn event<'r>(verdict: Verdict, found: Option<&Found<'_>>, circumstances: &Circumstances<'r>) -> Event<'r> {
     let Circumstances { now, address, country, called, .. } = *circumstances;
     Event {
@@ -131,6 +132,7 @@ fn event<'r>(verdict: Verdict, found: Option<&Found<'_>>, circumstances: &Circum
     }
 }
 
+#[inline(always)]
 fn response<'p>(verdict: Verdict, found: &Found<'p>, now: Instant) -> Response<'p> {
     let milliseconds = |instant: Option<Instant>| instant.map_or(0, |instant| instant.0).to_le_bytes();
     let retiring = !found.standing.revoked && found.standing.retires_at.is_some_and(|retires_at| now < retires_at);

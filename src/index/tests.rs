@@ -55,7 +55,7 @@ fn a_change_replaces_every_field() {
         expires_at: Some(Instant(crate::key::limits::INSTANT_MS)),
         retires_at: Some(Instant(5)),
     };
-    assert_eq!((found.standing, found.account, found.rules.has_networks()), (standing, "other", true));
+    assert_eq!((found.standing, found.account, found.rules.sections().has_networks()), (standing, "other", true));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn readers_see_whole_states_while_the_writer_changes_them() {
                     let state = found.standing.expires_at.unwrap().0;
                     assert_eq!(found.standing.retires_at.unwrap().0, state);
                     assert_eq!(found.account, format!("account-{state}"));
-                    assert!(found.rules.covers_address(format!("10.0.0.{state}").parse().unwrap()));
+                    assert!(found.rules.sections().covers_address(format!("10.0.0.{state}").parse().unwrap()));
                 }
             });
         }
@@ -210,7 +210,7 @@ fn who_recognises_sees_whole_states_and_never_one_that_a_change_has_replaced() {
                     let number = seen.standing.expires_at.unwrap().0 as u64;
                     assert!(number >= at_least, "state {number} after {at_least} was published");
                     assert_eq!(seen.account, format!("account-{number}"));
-                    assert_eq!(seen.rules.covers_address("10.0.0.1".parse().unwrap()), !number.is_multiple_of(20));
+                    assert_eq!(seen.rules.sections().covers_address("10.0.0.1".parse().unwrap()), !number.is_multiple_of(20));
                     recognised += 1;
                 }
                 assert!(recognised > 1_000);

@@ -28,7 +28,7 @@ pub use network::{Network, NetworkError, canonical};
 pub use patch::{Patch, Selection};
 pub use record::{Key, PepperId, Secret, Settings, SettingsError, State, UnknownCountry, check_text};
 pub use reference::KeyRef;
-pub use rules::{Called, Rules, Standing};
+pub use rules::{Called, Rules, Sections, Standing};
 pub use shell::{shell_line, shell_parts, shell_word};
 pub use shown::{holds_token, shown, without_tokens};
 pub use token::{Token, TokenError, check_prefix, reads_as_token, weakness};

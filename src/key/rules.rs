@@ -115,53 +115,108 @@ impl Rules {
         unsafe { &*(std::ptr::from_ref(bytes) as *const Rules) }
     }
 
+    /// The sections, found once for all that is asked of them.
+    #[inline]
+    pub fn sections(&self) -> Sections<'_> {
+        let Some((&flags, rest)) = self.0.split_first() else { return Sections::default() };
+        let (counts, rest) = if flags & WIDE_COUNTS == 0 {
+            let (counts, rest) = rest.split_at(SECTIONS);
+            (std::array::from_fn(|section| usize::from(counts[section])), rest)
+        } else {
+            let (counts, rest) = rest.split_at(SECTIONS * 2);
+            (std::array::from_fn(|section| usize::from(u16::from_le_bytes([counts[section * 2], counts[section * 2 + 1]]))), rest)
+        };
+        let [exact, _, ipv4, ipv6, countries]: [usize; SECTIONS] = counts;
+        let (ipv4, rest) = entries(rest, ipv4);
+        let (ipv6, rest) = entries(rest, ipv6);
+        let (exact, rest) = entries(rest, exact);
+        let (countries, prefixes) = entries(rest, countries);
+        Sections { unknown_country_passes: flags & UNKNOWN_COUNTRY_PASSES != 0, ipv4, ipv6, exact, countries, prefixes }
+    }
+}
+
+/// So many entries at the beginning, and what comes after.
+#[inline]
+fn entries<const BYTES: usize>(bytes: &[u8], count: usize) -> (&[[u8; BYTES]], &[u8]) {
+    let (entries, rest) = bytes.split_at(count * BYTES);
+    (entries.as_chunks().0, rest)
+}
+
+/// What compiled rules say, to be asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sections<'r> {
+    unknown_country_passes: bool,
+    ipv4: &'r [[u8; 5]],
+    ipv6: &'r [[u8; 17]],
+    exact: &'r [[u8; 2]],
+    countries: &'r [[u8; 2]],
+    prefixes: &'r [u8],
+}
+
+/// Entries up to which looking at each costs less than halving the rest again and again.
+const FEW: usize = 8;
+
+impl Sections<'_> {
     /// Whether the key has networks.
+    #[inline]
     pub fn has_networks(&self) -> bool {
-        self.count(IPV4) + self.count(IPV6) > 0
+        !self.ipv4.is_empty() || !self.ipv6.is_empty()
     }
 
     /// Whether one of the networks holds this canonical address.
+    #[inline]
     pub fn covers_address(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(v4) => {
-                let (networks, address) = (self.section(IPV4).as_chunks::<5>().0, u32::from(v4));
+                let address = u32::from(v4);
                 let first = |[a, b, c, d, _]: &[u8; 5]| u32::from_le_bytes([*a, *b, *c, *d]);
-                let after = networks.partition_point(|network| first(network) <= address);
-                networks[..after].last().is_some_and(|network| agree(first(network) ^ address, u32::leading_zeros, network[4]))
+                holds(
+                    self.ipv4,
+                    |network| first(network) <= address,
+                    |network| (first(network) ^ address).leading_zeros() >= network[4].into(),
+                )
             }
             IpAddr::V6(v6) => {
-                let (networks, address) = (self.section(IPV6).as_chunks::<17>().0, u128::from(v6));
+                let address = u128::from(v6);
                 let first = |network: &[u8; 17]| u128::from_le_bytes(*network.first_chunk().expect("17 bytes"));
-                let after = networks.partition_point(|network| first(network) <= address);
-                networks[..after].last().is_some_and(|network| agree(first(network) ^ address, u128::leading_zeros, network[16]))
+                holds(
+                    self.ipv6,
+                    |network| first(network) <= address,
+                    |network| (first(network) ^ address).leading_zeros() >= network[16].into(),
+                )
             }
         }
     }
 
     /// Whether the key has countries.
+    #[inline]
     pub fn has_countries(&self) -> bool {
-        self.count(COUNTRIES) > 0
+        !self.countries.is_empty()
     }
 
     /// Whether the country is one of the key's.
+    #[inline]
     pub fn covers_country(&self, country: Country) -> bool {
-        self.section(COUNTRIES).as_chunks().0.binary_search(&country.0).is_ok()
+        holds(self.countries, |other| *other <= country.0, |other| *other == country.0)
     }
 
     /// What becomes of an address that the country database does not place.
+    #[inline]
     pub fn unknown_country(&self) -> UnknownCountry {
-        if self.0[0] & UNKNOWN_COUNTRY_PASSES != 0 { UnknownCountry::Allow } else { UnknownCountry::Deny }
+        if self.unknown_country_passes { UnknownCountry::Allow } else { UnknownCountry::Deny }
     }
 
     /// Whether the function is granted by its exact name.
+    #[inline]
     pub fn grants_exactly(&self, function: FunctionId) -> bool {
-        let (exact, _) = self.section(EXACT).as_chunks();
-        exact.binary_search_by_key(&function.0, |number| u16::from_le_bytes(*number)).is_ok()
+        let number = |exact: &[u8; 2]| u16::from_le_bytes(*exact);
+        holds(self.exact, |exact| number(exact) <= function.0, |exact| number(exact) == function.0)
     }
 
     /// Whether a wildcard covers the name.
+    #[inline]
     pub fn grants_by_prefix(&self, name: &str) -> bool {
-        let mut rest = self.section(PREFIXES);
+        let mut rest = self.prefixes;
         while let Some((&length, texts)) = rest.split_first() {
             let (prefix, further) = texts.split_at(usize::from(length));
             if name.as_bytes().starts_with(prefix) {
@@ -171,40 +226,20 @@ impl Rules {
         }
         false
     }
-
-    fn count(&self, section: usize) -> usize {
-        if self.0[0] & WIDE_COUNTS == 0 {
-            usize::from(self.0[1 + section])
-        } else {
-            usize::from(u16::from_le_bytes([self.0[1 + section * 2], self.0[2 + section * 2]]))
-        }
-    }
-
-    fn section(&self, wanted: usize) -> &[u8] {
-        let mut from = if self.0[0] & WIDE_COUNTS == 0 { 1 + SECTIONS } else { 1 + SECTIONS * 2 };
-        for (section, entry_bytes) in [(IPV4, 5), (IPV6, 17), (EXACT, 2), (COUNTRIES, 2)] {
-            let bytes = self.count(section) * entry_bytes;
-            if section == wanted {
-                return &self.0[from..from + bytes];
-            }
-            from += bytes;
-        }
-        &self.0[from..]
-    }
 }
 
-/// Sections by the place of their count in the head.
-const EXACT: usize = 0;
-const PREFIXES: usize = 1;
-const IPV4: usize = 2;
-const IPV6: usize = 3;
-const COUNTRIES: usize = 4;
+/// Whether one of ascending entries fits, which only the last can that is not behind what is looked for.
+#[inline]
+fn holds<T>(entries: &[T], not_behind: impl Fn(&T) -> bool, fits: impl Fn(&T) -> bool) -> bool {
+    if entries.len() <= FEW {
+        return entries.iter().any(fits);
+    }
+    let after = entries.partition_point(not_behind);
+    entries[..after].last().is_some_and(fits)
+}
+
+/// Exact grants, prefixes, IPv4 networks, IPv6 networks and countries, as their counts stand in the head.
 const SECTIONS: usize = 5;
-
-/// Whether two addresses agree in so many leading bits, given where they differ.
-fn agree<T>(difference: T, leading_zeros: impl Fn(T) -> u32, bits: u8) -> bool {
-    leading_zeros(difference) >= u32::from(bits)
-}
 
 #[cfg(test)]
 mod tests {
@@ -214,7 +249,8 @@ mod tests {
     fn a_network_within_another_adds_nothing() {
         let networks = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24", "2001:db8::/32"].map(|n| n.parse().unwrap());
         let rules = Rules::compile(vec![], vec![], &networks, vec![], UnknownCountry::Deny);
-        assert_eq!(rules.count(IPV4), 2);
+        let rules = rules.sections();
+        assert_eq!(rules.ipv4.len(), 2);
         for (address, covered) in [
             ("10.0.0.0", true),
             ("10.255.255.255", true),
@@ -237,7 +273,7 @@ mod tests {
         let longest = "x".repeat(crate::key::limits::FUNCTION_BYTES);
         let prefixes = ["leads.", &longest].map(Box::from).to_vec();
         let compiled = Rules::compile(exact, prefixes, &networks, countries, UnknownCountry::Allow);
-        let rules = Rules::from_bytes(compiled.bytes());
+        let rules = Rules::from_bytes(compiled.bytes()).sections();
         assert!(rules.has_networks() && rules.has_countries());
         assert!([2, 9, 300].into_iter().all(|number| rules.grants_exactly(FunctionId(number))));
         assert!([0, 3, 301].into_iter().all(|number| !rules.grants_exactly(FunctionId(number))));
@@ -248,16 +284,19 @@ mod tests {
         assert_eq!(rules.unknown_country(), UnknownCountry::Allow);
         let many: Vec<FunctionId> = (0..400).map(|number| FunctionId(number * 2)).collect();
         let compiled = Rules::compile(many.clone(), vec!["leads.".into()], &networks, vec![Country(*b"DE")], UnknownCountry::Deny);
-        let wide = Rules::from_bytes(compiled.bytes());
+        let wide = Rules::from_bytes(compiled.bytes()).sections();
         assert!(many.iter().all(|&function| wide.grants_exactly(function)) && !wide.grants_exactly(FunctionId(401)));
         assert!(wide.grants_by_prefix("leads.x") && wide.covers_country(Country(*b"DE")) && wide.unknown_country() == UnknownCountry::Deny);
         assert!(wide.covers_address("192.0.2.1".parse().unwrap()) && !wide.covers_address("192.0.2.2".parse().unwrap()));
         let everywhere = Rules::compile(vec![], vec![], &["0.0.0.0/0", "::/0"].map(|n| n.parse().unwrap()), vec![], UnknownCountry::Deny);
-        assert!(["0.0.0.0", "255.255.255.255", "::", "ffff::1"].into_iter().all(|a| everywhere.covers_address(a.parse().unwrap())));
+        assert!(
+            ["0.0.0.0", "255.255.255.255", "::", "ffff::1"].into_iter().all(|a| everywhere.sections().covers_address(a.parse().unwrap()))
+        );
         let nothing = Rules::compile(vec![], vec![], &[], vec![], UnknownCountry::Deny);
+        let nothing = nothing.sections();
         assert!(
             !nothing.has_networks() && !nothing.has_countries() && !nothing.grants_by_prefix("") && !nothing.grants_exactly(FunctionId(0))
         );
-        assert!(Rules::compile(vec![], vec!["".into()], &[], vec![], UnknownCountry::Deny).grants_by_prefix("anything"));
+        assert!(Rules::compile(vec![], vec!["".into()], &[], vec![], UnknownCountry::Deny).sections().grants_by_prefix("anything"));
     }
 }

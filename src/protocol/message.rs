@@ -171,6 +171,7 @@ fn instant(ms: [u8; 8]) -> Option<Instant> {
 
 impl Address {
     /// The canonical address.
+    #[inline(always)]
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Address::None => None,
