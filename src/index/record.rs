@@ -43,7 +43,7 @@ const DELETED: u8 = 1;
 const REVOKED: u8 = 2;
 const DISABLED: u8 = 4;
 /// Stands for no instant. Those that a key can carry are not negative, and fit.
-const NEVER: u64 = (1 << 48) - 1;
+pub(super) const NEVER: u64 = (1 << 48) - 1;
 const _: () = assert!((crate::key::limits::INSTANT_MS as u64) < NEVER);
 
 impl Record<'static> {

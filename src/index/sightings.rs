@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crossbeam_epoch::{Atomic, Guard, Owned};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use super::record::{Record, standing};
+use super::record::{NEVER, Record, standing};
 use super::{Found, Tag, same};
 use crate::key::{KeyId, Rules};
 
@@ -32,9 +32,9 @@ struct Reserved {
     taken: AtomicUsize,
 }
 
-/// A place by its 16 words: sequence (odd while it is written), tag (2), key id (2), lengths and flags, the three instants, and 56 bytes that
-/// are the rules and the account, or else the address of the record. A tag of zero: free. One byte beside the lengths is not of the token that is
-/// here: it says which places of the window that begins here have a token whose home is here.
+/// A place by its 16 words: sequence (odd while it is written), tag (2), key id (2), lengths and flags, and 80 bytes: the instants that there are, a
+/// word each, then the rules and the account, or else, after the instants, the address of the record. A tag of zero: free. One byte beside the lengths is
+/// not of the token that is here: it says which places of the window that begins here have a token whose home is here.
 #[repr(align(128))]
 struct Place([AtomicU64; WORDS]);
 
@@ -42,8 +42,7 @@ const WORDS: usize = 16;
 const TAG: usize = 1;
 const ID: usize = 3;
 const LENGTHS: usize = 5;
-const INSTANTS: usize = 6;
-const INLINE: usize = 9;
+const INLINE: usize = 6;
 const INLINE_BYTES: usize = (WORDS - INLINE) * 8;
 /// Stands for the length of rules that are in the record.
 const IN_RECORD: u8 = u8::MAX;
@@ -275,14 +274,20 @@ impl Sighting {
     /// The secret. Guarded, because what is too long for a place is in the record.
     #[inline]
     pub(super) fn found<'a>(&'a self, _guard: &'a Guard) -> Found<'a> {
-        let [version_low, version_high, flags, account_bytes, rules_bytes, ..] = self.0[LENGTHS].to_le_bytes();
+        let [version_low, version_high, flags, account_bytes, rules_bytes, _, given, _] = self.0[LENGTHS].to_le_bytes();
+        let mut behind = INLINE;
+        let instants = std::array::from_fn(|instant| {
+            let is_given = usize::from(given >> instant & 1);
+            let value = if is_given == 1 { self.0[behind] } else { NEVER };
+            behind += is_given;
+            value
+        });
         let (rules, account) = if rules_bytes == IN_RECORD {
             // SAFETY: the record was in the index when the place was read, so it is not freed before the guard is dropped.
-            let record: Record<'a> = unsafe { Record::at(self.0[INLINE]) };
+            let record: Record<'a> = unsafe { Record::at(self.0[behind]) };
             (record.rules(), record.account())
         } else {
-            let inline = bytes(self.0[INLINE..].try_into().expect("seven words"));
-            let (rules, rest) = inline.split_at(usize::from(rules_bytes));
+            let (rules, rest) = bytes(&self.0[behind..]).split_at(usize::from(rules_bytes));
             // SAFETY: `words` copied it from a `str`.
             (Rules::from_bytes(rules), unsafe { std::str::from_utf8_unchecked(&rest[..usize::from(account_bytes)]) })
         };
@@ -290,7 +295,7 @@ impl Sighting {
             id: key_id([self.0[ID], self.0[ID + 1]]),
             version: u16::from_le_bytes([version_low, version_high]),
             account,
-            standing: standing(flags, [self.0[INSTANTS], self.0[INSTANTS + 1], self.0[INSTANTS + 2]]),
+            standing: standing(flags, instants),
             rules,
         }
     }
@@ -301,8 +306,15 @@ fn words(tag: Tag, record: Record<'_>) -> [u64; WORDS] {
     let (rules, account) = (record.rules().bytes(), record.account().as_bytes());
     let KeyId(id) = record.id();
     let id = [0, 8].map(|at| u64::from_ne_bytes(std::array::from_fn(|i| id[at + i])));
+    let mut words = [0; WORDS];
+    let (mut given, mut behind) = (0, INLINE);
+    for (bit, instant) in record.instants().into_iter().enumerate().filter(|(_, instant)| *instant != NEVER) {
+        words[behind] = instant;
+        behind += 1;
+        given |= 1 << bit;
+    }
     let mut inline = [0u8; INLINE_BYTES];
-    let rules_bytes = if rules.len() + account.len() <= INLINE_BYTES {
+    let rules_bytes = if rules.len() + account.len() <= (WORDS - behind) * 8 {
         inline[..rules.len()].copy_from_slice(rules);
         inline[rules.len()..][..account.len()].copy_from_slice(account);
         rules.len() as u8
@@ -310,20 +322,20 @@ fn words(tag: Tag, record: Record<'_>) -> [u64; WORDS] {
         inline[..8].copy_from_slice(&record.address().to_ne_bytes());
         IN_RECORD
     };
-    let [version_low, version_high] = record.version().to_le_bytes();
-    let lengths = u64::from_le_bytes([version_low, version_high, record.flags(), account.len() as u8, rules_bytes, 0, 0, 0]);
-    let [not_before, expires_at, retires_at] = record.instants();
-    let mut words = [0, tag[0], tag[1], id[0], id[1], lengths, not_before, expires_at, retires_at, 0, 0, 0, 0, 0, 0, 0];
-    for (word, bytes) in words[INLINE..].iter_mut().zip(inline.as_chunks().0) {
+    for (word, bytes) in words[behind..].iter_mut().zip(inline.as_chunks().0) {
         *word = u64::from_ne_bytes(*bytes);
     }
+    let [version_low, version_high] = record.version().to_le_bytes();
+    let lengths = u64::from_le_bytes([version_low, version_high, record.flags(), account.len() as u8, rules_bytes, 0, given, 0]);
+    words[TAG..INLINE].copy_from_slice(&[tag[0], tag[1], id[0], id[1], lengths]);
     words
 }
 
 /// The bytes that words were made of.
-fn bytes(words: &[u64; WORDS - INLINE]) -> &[u8; INLINE_BYTES] {
+#[inline]
+fn bytes(words: &[u64]) -> &[u8] {
     // SAFETY: as many bytes, of which any are sound.
-    unsafe { &*std::ptr::from_ref(words).cast() }
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 fn key_id(words: [u64; 2]) -> KeyId {
