@@ -20,6 +20,8 @@ const AHEAD: u64 = 32;
 const PREPARED: usize = live::FEWEST * 4;
 /// How long no other try is made after a table could not grow.
 const GROW_AGAIN: Duration = Duration::from_secs(1);
+/// Tables written one after the other, each four times too large, before one is exchanged for a smaller: a load that comes and goes finds its table.
+pub(super) const ROOMY: u32 = 60;
 
 /// Moves events from the rings into rows. There is one, behind a lock.
 pub(super) struct Drainer {
@@ -40,6 +42,8 @@ pub(super) struct Drainer {
     folded: u64,
     lost: u64,
     grow_again_at: Option<Instant>,
+    /// Tables written since neither of the two was much too large.
+    roomy: u32,
     /// Tokens that nobody has, by network.
     pub(super) guesses: Hours,
     /// How many networks of each key have rows in the table.
@@ -78,6 +82,7 @@ impl Drainer {
             folded: 0,
             lost: 0,
             grow_again_at: None,
+            roomy: 0,
             guesses: Hours::default(),
             networks,
             #[cfg(test)]
@@ -307,6 +312,8 @@ impl Drainer {
     pub(super) fn fit(&mut self, table: &mut Live, had: usize) {
         let rows = had.max(self.live.rows());
         let wanted = (rows * 2).next_power_of_two().clamp(live::FEWEST, self.most);
+        let too_large = |places| wanted * 4 <= places;
+        self.roomy = if too_large(table.places().max(self.live.places())) { self.roomy.saturating_add(1) } else { 0 };
         let ready = self.larger.take_if(|thread| thread.is_finished()).and_then(|thread| thread.join().ok()).and_then(Result::ok);
         let other = match ready {
             Some(ready) if ready.places() > wanted * 2 => {
@@ -318,7 +325,7 @@ impl Drainer {
                 ready.remove();
                 None
             }
-            None if self.larger.is_none() && wanted * 4 <= table.places() => {
+            None if self.larger.is_none() && self.roomy > ROOMY && too_large(table.places()) => {
                 Live::prepare(self.directory.as_deref(), self.owner, wanted).ok()
             }
             None => None,
