@@ -19,6 +19,7 @@ mod import;
 mod keys;
 mod list;
 mod metrics;
+mod places;
 mod problem;
 mod routes;
 mod server;

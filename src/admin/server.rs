@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -23,13 +25,14 @@ use tracing::{debug, error, warn};
 use super::AdminState;
 use super::access::{Authority, Peer};
 use super::metrics;
+use super::places::{Place, Places};
 use super::problem::{Failure, Word};
 use super::routes;
 use super::stall::Stalling;
 use super::wire::AdminStatus;
 use crate::clock::Quota;
 
-/// Connections of peers who may do something. Scripts open one each and close it soon.
+/// Connections of peers who may do something. Scripts open one each and close it soon; where they do not, those that are idle make room.
 pub(super) const CONNECTIONS: usize = 256;
 /// Connections of peers who may do nothing: enough to tell them so, too few to take the others' place.
 pub(super) const STRANGERS: usize = 16;
@@ -139,7 +142,7 @@ pub async fn serve(
     let listener = UnixListener::from_std(listener)?;
     let shared = Arc::new(Shared { state, counters: Counters::default(), checking: Arc::new(Semaphore::new(1)) });
     let metrics = metrics_listener.map(|listener| tokio::spawn(metrics::listen(listener, Arc::clone(&shared))));
-    let known = Gate { router: routes::router(Arc::clone(&shared)), shared, places: Arc::new(Semaphore::new(CONNECTIONS)) };
+    let known = Gate { router: routes::router(Arc::clone(&shared)), shared, places: Places::new(CONNECTIONS) };
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     let (stop, stopping) = watch::channel(false);
     tokio::pin!(shutdown);
@@ -174,7 +177,7 @@ pub async fn serve(
 struct Gate {
     router: Router,
     shared: Arc<Shared>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// Finds out who connected, and serves them if there is a place.
@@ -189,26 +192,50 @@ fn admit(stream: UnixStream, gate: &Gate, strangers: &Arc<Semaphore>, stopping: 
         }
     };
     let authority = gate.shared.state.access.read().authority(&peer);
-    let places = if authority == Authority::None { strangers } else { &gate.places };
-    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-        gate.shared.counters.crowded.fetch_add(1, Ordering::Relaxed);
-        if let Some(before) = gate.shared.counters.complaints.take() {
-            warn!(uid = peer.uid, before, "admin socket: too many connections, this one is closed");
-        }
-        return;
-    };
-    gate.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-    let visit = Visit { peer, authority, router: gate.router.clone(), shared: Arc::clone(&gate.shared), _place: place };
-    tokio::spawn(visit.serve(stream, stopping.clone()));
+    let (places, strangers) = (Arc::clone(&gate.places), Arc::clone(strangers));
+    let (router, shared, stopping) = (gate.router.clone(), Arc::clone(&gate.shared), stopping.clone());
+    tokio::spawn(async move {
+        let complain = |what| {
+            if let Some(before) = shared.counters.complaints.take() {
+                warn!(uid = peer.uid, before, "admin socket: too many connections, {what}");
+            }
+        };
+        let standing = match authority {
+            Authority::None => strangers.try_acquire_owned().ok().map(|place| Standing::Stranger { _place: place }),
+            _ => places.take(|| complain("the one that is idle longest is closed")).await.map(Standing::Known),
+        };
+        let Some(standing) = standing else {
+            shared.counters.crowded.fetch_add(1, Ordering::Relaxed);
+            complain("this one is closed");
+            return;
+        };
+        shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        Visit { peer, standing, router, shared }.serve(stream, stopping).await;
+    });
 }
 
 /// One connection.
 struct Visit {
     peer: Arc<Peer>,
-    authority: Authority,
+    standing: Standing,
     router: Router,
     shared: Arc<Shared>,
-    _place: OwnedSemaphorePermit,
+}
+
+/// Whether somebody may do anything, with the place that the connection takes.
+enum Standing {
+    Known(Place),
+    Stranger { _place: OwnedSemaphorePermit },
+}
+
+impl Standing {
+    /// Waits until the connection has to make room: a stranger's never has.
+    async fn told_to_go(&self) {
+        match self {
+            Standing::Known(place) => place.told_to_go().await,
+            Standing::Stranger { .. } => std::future::pending().await,
+        }
+    }
 }
 
 impl Drop for Visit {
@@ -219,16 +246,24 @@ impl Drop for Visit {
 
 impl Visit {
     async fn serve(self, stream: UnixStream, mut stopping: watch::Receiver<bool>) {
-        let stranger = self.authority == Authority::None;
+        let stranger = matches!(self.standing, Standing::Stranger { .. });
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-            let mut request = request.map(axum::body::Body::new);
+            let mut request = request.map(Body::new);
             request.extensions_mut().insert(Arc::clone(&self.peer));
             let router = self.router.clone();
             let shared = Arc::clone(&self.shared);
+            let busy = if let Standing::Known(place) = &self.standing { Some(place.busy()) } else { None };
             async move {
                 let response = answer(router, request).await;
                 shared.counters.answered(&response);
-                Ok::<Response, std::convert::Infallible>(response)
+                // Busy until the last of the body is sent: an export is longer than its handler.
+                let whole = |body: Body| {
+                    Body::new(body.map_frame(move |frame| {
+                        let _busy = &busy;
+                        frame
+                    }))
+                };
+                Ok::<Response, std::convert::Infallible>(response.map(whole))
             }
         });
         let connection = http1::Builder::new()
@@ -246,6 +281,13 @@ impl Visit {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = self.standing.told_to_go() => match &self.standing {
+                Standing::Known(place) if place.is_busy() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                _ => return,
+            },
         };
         if let Err(error) = ended {
             debug!(%error, uid = self.peer.uid, "admin socket: a connection broke off");
@@ -283,7 +325,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_answer() {
         let router = Router::new().route("/", axum::routing::get(async || -> &'static str { panic!("planted") }));
-        let request = Request::builder().uri("/").body(axum::body::Body::empty()).unwrap();
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         assert_eq!(answer(router, request).await.status(), 500);
     }
 }
