@@ -46,7 +46,7 @@ impl Dice {
 /// `DOORWARD_KILLS` and `DOORWARD_KILL_SEED` choose how often and when.
 #[test]
 fn the_sum_is_what_the_clients_were_answered() {
-    let kills = number("DOORWARD_KILLS", 30);
+    let kills = number("DOORWARD_KILLS", 200);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
     let seed = number("DOORWARD_KILL_SEED", now.subsec_nanos().into());
     println!("DOORWARD_KILL_SEED={seed}");
