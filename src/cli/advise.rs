@@ -45,9 +45,10 @@ pub(crate) fn advise(admin: &Admin, screen: &Screen, arguments: &Advise) -> Resu
         ("min_history", arguments.min_history.map(|span| span.to_string())),
         ("limit", arguments.limit.map(|limit| limit.to_string())),
     ];
-    let list: AdviceList = admin.get(&with_query("/v1/advise", &query))?;
+    let query = with_query("/v1/advise", &query);
+    let list: AdviceList = admin.get(&query)?;
     if arguments.apply {
-        return apply(admin, screen, &list, arguments.yes);
+        return apply(admin, screen, &list, &query, arguments.yes);
     }
     screen.show(&list, || match (list.advice.is_empty(), screen.terminal) {
         (true, true) => format!("{} Nothing to tighten on {}.\n", screen.paint("✓", Hue::Good), counted(list.keys, "key")),
@@ -74,11 +75,12 @@ fn text(screen: &Screen, advice: &[AdviceView]) -> String {
     super::notes::notes(screen, &notes, false)
 }
 
-/// Shows what will be done, asks, and does it: each key one change, which another admin's change in between refuses.
-fn apply(admin: &Admin, screen: &Screen, list: &AdviceList, yes: bool) -> Result<Exit, Failure> {
+/// Shows what will be done, asks, and does it: each key one change, which another admin's change in between refuses, and so does a use that the advice did not know.
+fn apply(admin: &Admin, screen: &Screen, list: &AdviceList, query: &str, yes: bool) -> Result<Exit, Failure> {
     let advice: Vec<AdviceView> = list.advice.iter().filter(|advice| advice.edit.is_some()).cloned().collect();
     let plans = plans(&advice);
     let mut applied = Applied::default();
+    let mut now = Vec::new();
     if !plans.is_empty() {
         if !screen.json {
             // Not on standard output, which is for what was done.
@@ -86,9 +88,16 @@ fn apply(admin: &Admin, screen: &Screen, list: &AdviceList, yes: bool) -> Result
             eprint!("{}", text(&shown, &advice));
         }
         ask::confirm(yes, &format!("Apply this to {}?", counted(plans.len() as u64, "key")))?;
+        // The question may have stood for long, and keys are used meanwhile.
+        now = admin.get::<AdviceList>(query)?.advice;
     }
     let mut exit = Exit::Ok;
     for plan in plans {
+        if !still_stands(plan.id, &advice, &now) {
+            exit = Exit::TempFail;
+            applied.refused.push(Refused { key: plan.key.to_owned(), detail: "its advice is another by now; look again".to_owned() });
+            continue;
+        }
         let path = key_path(&KeyRef::Id(plan.id), "");
         match admin.send::<KeyView>(Method::PATCH, &path, &plan.patch, Some(plan.revision)) {
             Ok(key) => applied.changed.push(key),
@@ -114,6 +123,12 @@ fn apply(admin: &Admin, screen: &Screen, list: &AdviceList, yes: bool) -> Result
         applied.refused.iter().for_each(|Refused { key, detail }| eprintln!("{key} was not changed: {detail}"));
     }
     Ok(exit)
+}
+
+/// Whether the edits that were advised for a key are still advised as they were.
+fn still_stands(id: KeyId, shown: &[AdviceView], now: &[AdviceView]) -> bool {
+    let of_key = |advice: &'_ &AdviceView| advice.key_id == id && advice.edit.is_some();
+    shown.iter().filter(of_key).map(|advice| &advice.command).eq(now.iter().filter(of_key).map(|advice| &advice.command))
 }
 
 /// One patch for each key. Advice of one key stands together, and no two pieces of it touch the same entry.
@@ -149,6 +164,18 @@ fn add<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
 mod tests {
     use super::*;
     use crate::key::Instant;
+
+    #[test]
+    fn advice_stands_until_a_use_makes_it_another() {
+        let with = |command: &str| AdviceView { command: command.into(), ..piece(1, Some(Patch::default())) };
+        let shown = [with("edit a"), with("edit b"), piece(1, None), piece(2, Some(Patch::default()))];
+        let id = KeyId([1; 16]);
+        assert!(still_stands(id, &shown, &shown));
+        assert!(still_stands(id, &shown, &[with("edit a"), with("edit b")]), "neither what a person decides nor other keys matter");
+        assert!(!still_stands(id, &shown, &[with("edit a")]), "what was never used is used now");
+        assert!(!still_stands(id, &shown, &[with("edit a"), with("edit b and c")]));
+        assert!(!still_stands(id, &shown, &[]));
+    }
 
     fn piece(id: u8, edit: Option<Patch>) -> AdviceView {
         AdviceView {
