@@ -259,6 +259,9 @@ impl Plan {
     }
 }
 
+/// Periods without a row of a bucket after which it is looked for the next one with a row of any.
+const LEAP: u32 = 64;
+
 /// Reads usage as of one moment.
 pub(super) struct Reader<'s> {
     store: &'s Store,
@@ -314,26 +317,37 @@ impl<'s> Reader<'s> {
         only: Option<KeyId>,
         mut with: impl FnMut(u64, &Block<'_>) -> Option<()>,
     ) -> Result<(), StoreError> {
-        let mut rows = self.snapshot.raw_iterator_cf(self.store.family(Family::Usage));
         let mut next = from / tier.span();
+        let mut missed = 0;
         while next * tier.span() < to && next <= u32::MAX.into() {
-            rows.seek(usage_row(tier, next, bucket));
-            let Some((period, found)) = rows.key().and_then(|row| place(tier, row)) else { break };
-            if found != bucket {
-                // This bucket has nothing in the row's period either, unless it is still to come there.
-                next = if found < bucket { period } else { period + 1 };
-                continue;
+            if self.each_block_of_period(tier, (next, bucket), only, &mut with)? {
+                (next, missed) = (next + 1, 0);
+            } else if missed < LEAP {
+                (next, missed) = (next + 1, missed + 1);
+            } else {
+                let Some(period) = self.first_period(tier, next + 1)? else { break };
+                (next, missed) = (period, 0);
             }
-            if period * tier.span() >= to {
-                break;
-            }
-            while let Some((row, value)) = rows.item().filter(|(row, _)| place(tier, row) == Some((period, bucket))) {
-                each_block_of(value, only, |block| with(period * tier.span(), block)).ok_or_else(|| usage_error(row))?;
-                rows.next();
-            }
-            next = period + 1;
         }
-        rows.status().map_err(|error| disk_error("cannot read the usage", error))
+        Ok(())
+    }
+
+    /// Hands over the blocks of a bucket from one row; tells whether there is one. It is asked for by its name, since an iterator that comes to rest on the row of
+    /// another bucket joins all that was written to that one since the last compaction.
+    fn each_block_of_period(
+        &self,
+        tier: Step,
+        (period, bucket): (u64, u8),
+        only: Option<KeyId>,
+        with: &mut impl FnMut(u64, &Block<'_>) -> Option<()>,
+    ) -> Result<bool, StoreError> {
+        let mut row = usage_row(tier, period, bucket);
+        for part in 0..=u8::MAX {
+            row[ROW_BYTES - 1] = part;
+            let Some(value) = self.get(&row)? else { return Ok(part > 0) };
+            each_block_of(&value, only, |block| with(period * tier.span(), block)).ok_or_else(|| usage_error(&row))?;
+        }
+        Ok(true)
     }
 
     /// The first period of a tier, from this one on, of which there is any row.

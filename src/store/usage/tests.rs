@@ -69,6 +69,42 @@ fn counts_add_up_over_flushes_and_restarts() {
     assert!(counts(&store, Some(9), all, Step::Minute).is_empty());
 }
 
+/// A row to which each flush adds something is joined when it is read: once, not once more for each bucket that has nothing.
+#[test]
+fn a_report_of_all_keys_joins_a_row_once() {
+    let (_directory, store) = store();
+    for _ in 0..600 {
+        write(&store, vec![counted(5, 10, 1)]);
+    }
+    let took = |key: Option<u8>| {
+        let read = |_| {
+            let begun = std::time::Instant::now();
+            assert_eq!(counts(&store, key, (0, 20 * MINUTE), Step::Minute), [(5, 10, 600)]);
+            begun.elapsed()
+        };
+        (0..5).map(read).min().unwrap()
+    };
+    let (one, all) = (took(Some(5)), took(None));
+    assert!(all < one * 40, "{all:?} for all keys, {one:?} for the only one");
+}
+
+/// Units without rows of a bucket, fewer and more than are asked for one by one, beside another bucket that has some.
+#[test]
+fn rows_are_found_behind_any_gap() {
+    let (_directory, store) = store();
+    for period in [0, 1, 63, 64, 65, 66, 130, 131, 400, 5_000, 5_064, 5_130] {
+        write(&store, vec![counted(5, period * 10, 1)]);
+    }
+    for period in [300, 5_065, 6_000] {
+        write(&store, vec![counted(9, period * 10, 1)]);
+    }
+    let all = (0, i64::MAX);
+    assert_eq!(counts(&store, Some(5), all, Step::Minute).len(), 12);
+    assert_eq!(counts(&store, Some(9), all, Step::Minute), [(9, 3_000, 1), (9, 50_650, 1), (9, 60_000, 1)]);
+    assert_eq!(counts(&store, Some(9), (3_001 * MINUTE, 60_000 * MINUTE), Step::Minute), [(9, 50_650, 1)]);
+    assert_eq!(counts(&store, None, all, Step::Minute).len(), 15);
+}
+
 #[test]
 fn a_span_is_told_in_the_coarsest_units_that_lie_in_it() {
     let (_directory, store) = store();
