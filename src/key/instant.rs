@@ -34,7 +34,7 @@ pub enum InstantError {
     #[error("'{0}' is not a span of time: expected a number and a unit (w d h m s ms), such as 30d or 12h, of at most 100 years")]
     Span(String),
     /// None of the three forms.
-    #[error("'{0}' is not a time: expected RFC 3339 (2027-01-31T12:00:00Z), a date (2027-01-31) or a span from now (30d, 12h)")]
+    #[error("'{0}' is not a time: expected RFC 3339 (2027-01-31T12:00:00Z), a date (2027-01-31) or a span (30d, 12h)")]
     When(String),
 }
 

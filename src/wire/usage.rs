@@ -15,7 +15,7 @@ pub struct UsageView {
     /// To this one.
     #[schema(value_type = String)]
     pub until: Instant,
-    /// What is counted ends here: with `until`, or now where that is to come.
+    /// Up to here everything that was counted is in the report: `until`, or where the last flush that is done began.
     #[schema(value_type = String)]
     pub counted_until: Instant,
     /// Hours and days are those of this time zone: a name, an offset such as `+05:30`, or `UTC`.

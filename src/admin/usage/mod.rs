@@ -70,6 +70,8 @@ struct Wanted {
     top: Option<usize>,
     zone: Option<Zone>,
     now: Instant,
+    /// Up to when all that was counted is in the store.
+    counted_until: Instant,
     started_at: Instant,
 }
 
@@ -79,7 +81,9 @@ struct Wanted {
     responses((status = 200, description = "Counts as of the last flush, which is about a second ago", body = UsageView), ReadProblems)
 )]
 pub(super) async fn usage(ask: Ask, Asked(query): Asked<UsageQuery>) -> Result<Json<UsageView>, Failure> {
-    let wanted = Wanted::read(query, ask.now(), ask.shared.state.started_at)?;
+    let lag_ms = (ask.shared.state.flush_status)().lag_ms;
+    let mut wanted = Wanted::read(query, ask.now(), ask.shared.state.started_at)?;
+    wanted.counted_until = Instant(wanted.now.0.saturating_sub_unsigned(lag_ms)).min(wanted.until);
     ask.read(move |store| wanted.report(store)).await.map(Json)
 }
 
@@ -107,7 +111,7 @@ impl Wanted {
         }
         let zone = query.zone.as_deref().map(Zone::read).transpose()?;
         let key = query.key.as_deref().map(body::key_ref);
-        Ok(Wanted { key, account: query.account, since, until, by, top: query.top, zone, now, started_at })
+        Ok(Wanted { key, account: query.account, since, until, by, top: query.top, zone, now, counted_until: until.min(now), started_at })
     }
 
     fn report(self, store: &Store) -> Result<UsageView, Failure> {
@@ -140,7 +144,7 @@ impl Wanted {
         Ok(UsageView {
             since: self.since,
             until: self.until,
-            counted_until: self.until.min(self.now),
+            counted_until: self.counted_until,
             zone: zone.name,
             total: total.count,
             denied: (!self.by.country).then_some(total.denied),

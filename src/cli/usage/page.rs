@@ -125,7 +125,7 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
     let times = vec![zone.moment(view.since), format!("to {} ({span}{})", zone.moment(view.until), zone.suffix())];
     text.push_str(&flowed(&times, " ", screen.width));
     if is_to_come(view) {
-        let parts = [format!("Counted up to {}:", zone.moment(view.counted_until)), "what is to come is not in it.".to_owned()];
+        let parts = [format!("Counted up to {}:", zone.moment(view.counted_until)), "what came or comes later may be missing.".to_owned()];
         let note = flowed(&parts, " ", screen.width);
         text.extend(note.lines().map(|line| format!("{}\n", screen.paint(line, Hue::Warn))));
     }
