@@ -210,7 +210,7 @@ impl World {
         assert_eq!((standing.deleted, standing.revoked), (key.deleted_at.is_some(), secret.revoked_at.is_some()));
         assert_eq!((standing.disabled, standing.retires_at), (!settings.enabled, secret.retires_at));
         assert_eq!((standing.not_before, standing.expires_at), (settings.not_before, settings.expires_at));
-        let rules = found.rules;
+        let rules = found.rules.sections();
         assert_eq!((rules.has_networks(), rules.has_countries()), (!settings.networks.is_empty(), !settings.countries.is_empty()));
         assert_eq!(rules.unknown_country(), settings.unknown_country);
         for network in &settings.networks {
