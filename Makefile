@@ -6,6 +6,9 @@ DOORWARD := $(CARGO_TARGET_DIR)/release/doorward
 FUZZ_SECONDS ?= 20
 CRASH_KILLS ?= 1000
 BENCH_KEYS ?= 1000000
+# What `make install` installs. sudo has another home than who has built: the newer of the two, unless CARGO_TARGET_DIR is said.
+CALLERS = $(if $(filter file,$(origin CARGO_TARGET_DIR)),$(if $(SUDO_USER),$(shell getent passwd $(SUDO_USER) | cut -d: -f6)/.cache/doorward/target/release/doorward))
+BUILT = $(shell ls -t $(DOORWARD) $(CALLERS) 2>/dev/null | head -n 1)
 # Of the machine that it is installed on; say it where that is another.
 SYSTEMD_VERSION ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p' | grep . || echo 0)
 
@@ -85,7 +88,8 @@ fuzz-smoke: tools ## Fuzz each target for FUZZ_SECONDS (default 20), without a n
 	done
 
 install: ## Install the built command, the units and the pages (as root, after `make build`); see docs/operations.md for what comes next.
-	install -D -m 0755 $(DOORWARD) $(DESTDIR)/usr/bin/doorward
+	@[ -n "$(BUILT)" ] || { echo "doorward: $(DOORWARD) is not there: make build; built elsewhere, it is sudo make install CARGO_TARGET_DIR=DIR" >&2; exit 1; }
+	install -D -m 0755 $(BUILT) $(DESTDIR)/usr/bin/doorward
 	for unit in doorward.service doorward-verify.socket doorward-admin.socket; do \
 		install -D -m 0644 systemd/$$unit $(DESTDIR)/usr/lib/systemd/system/$$unit || exit 1; \
 	done
