@@ -3,11 +3,14 @@
 //! The pepper is 32 random bytes that the database never holds, so a stolen database can be neither used nor tested.
 
 use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
+use rustix::mm::{MapFlags, ProtFlags};
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hash128, SipHasher13};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
 use crate::key::PepperId;
 
@@ -20,12 +23,67 @@ const BLOCK_BYTES: usize = 64;
 /// The initial state of SHA-256 (FIPS 180-4, 5.3.3).
 const INITIAL: [u32; 8] = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
 
-/// A pepper, as the two states of SHA-256 that HMAC (RFC 2104) begins with: the key itself is not kept, a digest costs two
-/// compressions, and the states are wiped when dropped (which `hmac`'s own would not be without another feature).
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+/// A pepper, as the two states of SHA-256 that HMAC (RFC 2104) begins with: the key itself is not kept, and a digest costs two compressions.
+///
+/// The states are in pages of their own, and clones share them: wherever a pepper is moved, no copy of its secret stays behind.
+#[derive(Clone)]
 pub struct Pepper {
+    states: NonNull<States>,
+    page: Arc<Page>,
+}
+
+// SAFETY: the states are written before there is a pepper, and only read from then on; the page lives as long as any clone.
+unsafe impl Send for Pepper {}
+// SAFETY: as above.
+unsafe impl Sync for Pepper {}
+
+#[derive(Zeroize)]
+struct States {
     inner: [u32; 8],
     outer: [u32; 8],
+}
+
+/// Memory for the states alone: locked, left out of dumps, wiped at its end.
+struct Page {
+    memory: NonNull<States>,
+    bytes: usize,
+    /// Why it is not locked, or not left out of dumps.
+    unguarded: Option<rustix::io::Errno>,
+}
+
+// SAFETY: it is memory of the process, not of a thread; after `Page::with` nobody writes to it before `drop`.
+unsafe impl Send for Page {}
+// SAFETY: as above.
+unsafe impl Sync for Page {}
+
+impl Page {
+    fn with(fill: impl FnOnce(&mut States)) -> Page {
+        let bytes = size_of::<States>().next_multiple_of(rustix::param::page_size());
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: new pages, wherever the kernel puts them.
+        let mapped = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, access, flags) };
+        let memory = mapped.ok().and_then(|start| NonNull::new(start.cast::<States>()));
+        // As where any other memory cannot be had.
+        let mut memory = memory.unwrap_or_else(|| std::alloc::handle_alloc_error(std::alloc::Layout::new::<States>()));
+        // SAFETY: the pages were just mapped, and neither call changes what is in them.
+        let guarded = unsafe {
+            let dumped = rustix::mm::madvise(memory.as_ptr().cast(), bytes, rustix::mm::Advice::LinuxDontDump);
+            rustix::mm::mlock(memory.as_ptr().cast(), bytes).and(dumped)
+        };
+        // SAFETY: the kernel's pages are zeros, which are states; they begin with a page, so they are aligned; nobody else has them.
+        fill(unsafe { memory.as_mut() });
+        Page { memory, bytes, unguarded: guarded.err() }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // SAFETY: the last pepper that read them is gone, and nothing reads or writes them afterwards.
+        unsafe {
+            self.memory.as_mut().zeroize();
+            let _ = rustix::mm::munmap(self.memory.as_ptr().cast(), self.bytes);
+        }
+    }
 }
 
 /// The peppers of a store: the one that new secrets are made under, and the one before it while secrets still need it.
@@ -38,21 +96,13 @@ pub struct Peppers {
 }
 
 impl Peppers {
-    /// Keeps the pages in which these lie out of the swap, and out of any dump of the process. To be called where they stay; copies are not covered.
+    /// Whether all of them are kept out of the swap and of any dump of the process.
     ///
     /// # Errors
-    /// The limit on locked memory (`LimitMEMLOCK=`) does not allow two pages.
-    pub fn guard(&self) -> std::io::Result<()> {
-        let page = rustix::param::page_size();
-        let from = std::ptr::from_ref(self).addr() / page * page;
-        let to = (std::ptr::from_ref(self).addr() + size_of::<Peppers>()).next_multiple_of(page);
-        let start = std::ptr::from_ref(self).cast::<std::ffi::c_void>().with_addr(from).cast_mut();
-        // SAFETY: whole pages in which a living value lies; neither call changes what is in them.
-        unsafe {
-            rustix::mm::madvise(start, to - from, rustix::mm::Advice::LinuxDontDump)?;
-            rustix::mm::mlock(start, to - from)?;
-        }
-        Ok(())
+    /// The limit on locked memory (`LimitMEMLOCK=`) does not allow a page for each.
+    pub fn guarded(&self) -> std::io::Result<()> {
+        let peppers = [Some(&self.current), self.previous.as_ref()];
+        peppers.into_iter().flatten().find_map(|pepper| pepper.page.unguarded).map_or(Ok(()), |errno| Err(errno.into()))
     }
 }
 
@@ -65,13 +115,21 @@ impl Pepper {
             inner_block[i] ^= byte;
             outer_block[i] ^= byte;
         }
-        let mut pepper = Pepper { inner: INITIAL, outer: INITIAL };
-        compress256(&mut pepper.inner, std::slice::from_ref(&inner_block));
-        compress256(&mut pepper.outer, std::slice::from_ref(&outer_block));
+        let page = Page::with(|states| {
+            *states = States { inner: INITIAL, outer: INITIAL };
+            compress256(&mut states.inner, std::slice::from_ref(&inner_block));
+            compress256(&mut states.outer, std::slice::from_ref(&outer_block));
+        });
         inner_block.zeroize();
         outer_block.zeroize();
         bytes.zeroize();
-        pepper
+        Pepper { states: page.memory, page: Arc::new(page) }
+    }
+
+    #[inline]
+    fn states(&self) -> &States {
+        // SAFETY: filled before there was a pepper, not written since, and there until the last clone is gone.
+        unsafe { self.states.as_ref() }
     }
 
     /// Names the pepper without telling it: the first 8 bytes of the fingerprint.
@@ -102,8 +160,9 @@ impl Pepper {
 
     /// HMAC-SHA-256 of a message that fits one block with its padding: at most 55 bytes.
     fn mac(&self, message: &[u8]) -> [u8; 32] {
-        let hashed = state_bytes(&finish(self.inner, message));
-        state_bytes(&finish(self.outer, &hashed))
+        let States { inner, outer } = self.states();
+        let hashed = state_bytes(&finish(*inner, message));
+        state_bytes(&finish(*outer, &hashed))
     }
 }
 

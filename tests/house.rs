@@ -14,7 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // A user of the daemon like any other: what its sockets speak, and what its keys are made of. It never looks inside.
     ("bench", &["admin", "digest", "geo", "key", "protocol"]),
     ("catalog", &["digest", "index", "key", "store"]),
-    ("cli", &["admin", "advise", "backup", "bench", "catalog", "client", "config", "daemon", "key", "unusual"]),
+    ("cli", &["admin", "advise", "backup", "bench", "catalog", "client", "config", "daemon", "key", "systemd", "unusual"]),
     ("client", &["key", "protocol"]),
     ("clock", &["key"]),
     // The limits of what is judged are defined where it is judged.

@@ -254,14 +254,6 @@ impl Catalog {
         })
     }
 
-    /// Keeps this copy of the peppers out of swap and dumps: see [`Peppers::guard`]. The writer does so with its own.
-    ///
-    /// # Errors
-    /// The limit on locked memory does not allow it.
-    pub fn guard_peppers(&self) -> std::io::Result<()> {
-        self.peppers.guard()
-    }
-
     /// Makes a change. When it returns `Ok`, the change is durable, and every verify that begins now sees it.
     ///
     /// # Errors

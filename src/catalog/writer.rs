@@ -65,8 +65,6 @@ pub(super) struct Writer {
 impl Writer {
     /// Works until nobody can ask any more.
     pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
-        // Where it fails, the daemon says so of the other copies.
-        let _ = self.peppers.guard();
         while let Some(first) = waiting.blocking_recv() {
             let mut imported = imported_keys(&first);
             let mut jobs = vec![first];

@@ -81,13 +81,13 @@ impl Failure {
         Failure::new(Exit::Usage, "usage", "the command line is wrong", detail)
     }
 
-    /// Something of doorward itself is wrong.
     /// Says what had been done before the failure.
     pub(crate) fn after(mut self, done: &str) -> Failure {
         self.detail = format!("{}; {done}", self.detail);
         self
     }
 
+    /// Something of doorward itself is wrong.
     pub(crate) fn software(detail: impl Into<String>) -> Failure {
         Failure::new(Exit::Software, "software", "a fault of doorward", detail)
     }

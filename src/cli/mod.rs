@@ -33,6 +33,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::key::without_tokens;
+use crate::{daemon, systemd};
 use args::{Actor, Cli, Everywhere, Verb};
 use exit::{Exit, Failure};
 use http::Admin;
@@ -40,6 +41,8 @@ use screen::Screen;
 
 /// Runs the command that the process was started with, and tells how it ended.
 pub fn main() -> ExitCode {
+    // The command has tokens in its memory, too, and `check` and `restore` the pepper.
+    daemon::keep_secrets();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misread(&error),
@@ -79,6 +82,9 @@ fn misread(error: &clap::Error) -> ExitCode {
 fn tell(failure: &Failure, json: bool) {
     if json {
         eprintln!("{}", failure.json());
+    } else if systemd::logs_to_journal() {
+        // From a unit: why a daemon does not start, or a backup of the night failed, is an error there.
+        eprint!("{}", systemd::journal_lines(systemd::ERROR, &failure.text()));
     } else {
         eprintln!("{}", failure.text());
     }
@@ -107,7 +113,7 @@ fn dispatch(everywhere: &Everywhere, screen: &Screen, verb: Verb) -> Result<Exit
         Verb::Unusual(arguments) => unusual::unusual(&admin()?, screen, &arguments),
         Verb::Advise(arguments) => advise::advise(&acting(&arguments.actor)?, screen, &arguments),
         Verb::Denials(arguments) => traffic::denials(&admin()?, screen, &arguments),
-        Verb::Functions(verb) => functions::functions(admin()?, screen, verb),
+        Verb::Functions(verb) => functions::functions(admin, screen, verb),
         Verb::Country(arguments) => traffic::country(&admin()?, screen, &arguments),
         Verb::Identify(arguments) => tokens::identify(&admin()?, screen, &arguments),
         Verb::Explain(arguments) => tokens::explain(&admin()?, screen, &arguments),
@@ -151,6 +157,7 @@ mod tests {
              --expires never --not-before 2030-01-01 --tag a=b c=d --description d --request-id r --as me",
             "list --account a --name n --tag a=b --state not_yet_valid --function f --expiring-within 30d --deleted --limit 5 --after x",
             "list --all",
+            "list --other-pepper --deleted",
             "show a/b --run-dir d",
             "edit a/b --add-grant x --remove-grant y --expires 30d --if-revision 3 --add-tag a=b --remove-tag c",
             "edit --account a --tag t=v --yes --network any",
@@ -179,6 +186,7 @@ mod tests {
             "advise --account a --apply --yes --as me --json",
             "denials --limit 3",
             "functions list",
+            "functions list --data-dir d --json",
             "functions add f --restricted",
             "functions restrict f",
             "functions unrestrict f --as me",

@@ -1,6 +1,6 @@
 //! Where messages go: standard error. Where that is the journal, each line says its level as systemd reads it, and the journal adds the time.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::IsTerminal;
 use std::panic;
 
@@ -40,37 +40,16 @@ where
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut text = String::new();
         context.format_fields(Writer::new(&mut text), event)?;
-        write!(writer, "{}", lines(priority(*event.metadata().level()), &text))
+        write!(writer, "{}", systemd::journal_lines(priority(*event.metadata().level()), &text))
     }
 }
 
 /// Syslog's number of a level.
 fn priority(level: Level) -> u8 {
     match level {
-        Level::ERROR => 3,
+        Level::ERROR => systemd::ERROR,
         Level::WARN => 4,
         Level::INFO => 6,
         _ => 7,
-    }
-}
-
-/// Each further line of a message has the level too, and is set in, so that no text of others passes for a message of its own.
-fn lines(priority: u8, text: &str) -> String {
-    let mut lines = String::with_capacity(text.len() + 8);
-    for (number, line) in text.split(['\n', '\r']).enumerate() {
-        let indent = if number == 0 { "" } else { "    " };
-        let _ = writeln!(lines, "<{priority}>{indent}{line}");
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_line_has_the_level_and_only_the_first_begins_a_message() {
-        assert_eq!(lines(6, "ready keys=3"), "<6>ready keys=3\n");
-        assert_eq!(lines(3, "refused: a\n<0>forged\rtoo"), "<3>refused: a\n<3>    <0>forged\n<3>    too\n");
     }
 }

@@ -45,6 +45,7 @@ use crate::verify_socket::{Limits, VerifySocket};
 
 use directory::{DirectoryError, Locked};
 use pepper::PepperError;
+pub use process::keep_secrets;
 use reload::{Reload, Troubles};
 use sockets::Socket;
 use watch::Watch;
@@ -215,6 +216,9 @@ impl Running {
         let store_path = config.data_dir.join("db");
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let peppers = pepper::load(&config.pepper_file, config.previous_pepper_file.as_deref(), &store_path, credentials.as_deref())?;
+        if let Err(error) = peppers.guarded() {
+            warn!(%error, "the pepper could not be locked in memory, and may be swapped out: raise LimitMEMLOCK=, or keep swap encrypted or off");
+        }
 
         let geo = Arc::new(Geo::without_database());
         if let Some(path) = &config.country_db {
@@ -244,9 +248,6 @@ impl Running {
         let flush = Arc::new(flush);
 
         let door = Arc::new(Door { index, peppers, recogniser: Recogniser::new(), geo, usage });
-        if let Err(error) = door.peppers.guard().and_then(|()| catalog.guard_peppers()) {
-            warn!(%error, "the pepper could not be locked in memory, and may be swapped out: raise LimitMEMLOCK=, or keep swap encrypted or off");
-        }
         let limits = Limits {
             max_connections,
             spin: config.verify.spin,

@@ -6,12 +6,27 @@ use tracing::warn;
 /// No core dumps, no reading of this process's memory by others of the same user, and no file that others may read.
 pub(super) fn harden() {
     umask(rustix::fs::Mode::from_raw_mode(0o077));
-    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+    if let Err(error) = no_core_dump() {
         warn!(%error, "core dumps could not be switched off");
     }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+    if let Err(error) = undumpable() {
         warn!(%error, "the process could not be made undumpable");
     }
+}
+
+/// For the command: no core dumps, and no reading of its memory by others of the same user, as far as the kernel lets.
+pub fn keep_secrets() {
+    let _ = no_core_dump();
+    let _ = undumpable();
+}
+
+fn no_core_dump() -> rustix::io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+}
+
+/// The limit alone would not do: it does not hold where the kernel hands dumps to a program, as systemd-coredump.
+fn undumpable() -> rustix::io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 /// Descriptors that verify connections leave to RocksDB's files (a store of many gigabytes has hundreds), the admin socket and all else: a quarter of

@@ -2,6 +2,7 @@
 
 mod listeners;
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -51,6 +52,20 @@ pub fn logs_to_journal() -> bool {
     rustix::fs::fstat(std::io::stderr()).is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
+/// Syslog's number of an error.
+pub const ERROR: u8 = 3;
+
+/// A message as the journal takes it from standard error: each further line has the level too, and is set in, so that no text of others passes for a message
+/// of its own.
+pub fn journal_lines(priority: u8, text: &str) -> String {
+    let mut lines = String::with_capacity(text.len() + 8);
+    for (number, line) in text.split(['\n', '\r']).enumerate() {
+        let indent = if number == 0 { "" } else { "    " };
+        let _ = writeln!(lines, "<{priority}>{indent}{line}");
+    }
+    lines
+}
+
 /// The protocol has one assignment a line: a second line would be one.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
@@ -66,6 +81,12 @@ fn notify(state: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_line_has_the_level_and_only_the_first_begins_a_message() {
+        assert_eq!(journal_lines(6, "ready keys=3"), "<6>ready keys=3\n");
+        assert_eq!(journal_lines(ERROR, "refused: a\n<0>forged\rtoo"), "<3>refused: a\n<3>    <0>forged\n<3>    too\n");
+    }
 
     #[test]
     fn a_status_is_one_line() {

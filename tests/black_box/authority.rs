@@ -1,9 +1,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::daemon::{COMMAND, Daemon, text};
+use crate::daemon::{COMMAND, Daemon, eventually, text};
 
 /// A user and groups that nobody else has.
 const USER: &str = "54321";
@@ -125,6 +125,31 @@ fn the_process_keeps_its_secrets() {
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0, "an undumpable process is root's");
     assert_eq!(text(&daemon.json(&["status"])["health"]), "ok");
     assert!(!daemon.log().contains("could not be locked"), "{}", daemon.log());
+}
+
+/// The command has tokens in its memory, and sometimes the pepper: others of its user cannot look into it, and no dump is written.
+#[test]
+fn the_command_keeps_its_secrets() {
+    if Command::new("id").arg("-u").output().expect("id").stdout != b"0\n" {
+        return eprintln!("not root: nobody else to be");
+    }
+    let home = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("a folder that others may enter");
+    let command = home.path().join("doorward");
+    fs::copy(COMMAND, &command).expect("a command that others may run");
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--reuid", USER, "--regid", USER, "--clear-groups", "--"]).arg(&command).args(["identify", "--token-file", "-"]);
+    // It waits for the token.
+    let mut running = setpriv.env("DOORWARD_RUN_DIR", home.path()).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("setpriv");
+    let proc = |file: &str| format!("/proc/{}/{file}", running.id());
+    let owner = |file: &str| fs::metadata(proc(file)).map(|file| std::os::unix::fs::MetadataExt::uid(&file)).ok();
+    let runs = || fs::read_link(proc("exe")).is_ok_and(|exe| exe == command);
+    eventually("it is undumpable, and so root's", || runs() && owner("status") == Some(0) && owner("mem") == Some(0));
+    let limits = fs::read_to_string(proc("limits")).expect("its limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).map(text_of).expect("a limit");
+    assert_eq!(core, ["0", "0"]);
+    running.kill().expect("it ends");
+    running.wait().expect("its end");
 }
 
 fn text_of(line: &str) -> Vec<String> {

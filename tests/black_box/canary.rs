@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -17,6 +16,7 @@ use rustix::process::Uid;
 use sha2::{Digest, Sha256};
 
 use crate::daemon::{Daemon, Ran, eventually, run_in};
+use crate::memory::MemoryOf;
 use crate::secrets_nowhere::{command_lines_until, holds, nowhere_below};
 
 /// A user that nobody is.
@@ -189,7 +189,7 @@ impl Drop for Over<'_> {
 }
 
 /// Half a token is as bad as all of it; the prefix is not.
-fn piece_of(token: &str) -> &[u8] {
+pub(crate) fn piece_of(token: &str) -> &[u8] {
     &token.as_bytes()[3..token.len() / 2 + 3]
 }
 
@@ -327,55 +327,4 @@ fn through_the_configuration(daemon: &Daemon, folder: &Path, token: &str) -> Vec
     eventually("all is well again", || daemon.run(&["status"]).code == 0);
     fs::remove_file(&file).expect("a configuration");
     said
-}
-
-/// The memory of a process that this one may look into; root may, whatever the process asked for.
-struct MemoryOf(u32);
-
-impl MemoryOf {
-    fn new(pid: u32) -> MemoryOf {
-        MemoryOf(pid)
-    }
-
-    /// Where a piece stands, if it does.
-    fn finds(&self, piece: &[u8]) -> Option<String> {
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.0)).expect("its maps");
-        let Ok(memory) = fs::File::open(format!("/proc/{}/mem", self.0)) else {
-            eprintln!("its memory may not be read here: not looked through");
-            return None;
-        };
-        let mut chunk = vec![0; 1 << 20];
-        for line in maps.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
-            let (from, to) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')).expect("a range");
-            let [mut at, to] = [from, to].map(|number| u64::from_str_radix(number, 16).expect("an address"));
-            while at < to {
-                let want = chunk.len().min((to - at) as usize);
-                let Ok(read) = memory.read_at(&mut chunk[..want], at) else { break };
-                if let Some(offset) = chunk[..read].windows(piece.len()).position(|window| window == piece) {
-                    let around = &chunk[offset.saturating_sub(64)..(offset + 64).min(read)];
-                    return Some(format!("{line} at {:x}: {}", at + offset as u64, String::from_utf8_lossy(around)));
-                }
-                // A piece may lie across two chunks.
-                at += if at + (read as u64) < to { (read - piece.len().min(read - 1)) as u64 } else { read as u64 };
-            }
-        }
-        None
-    }
-}
-
-/// The search is shown what it must find: a token in the memory of a process that holds it.
-#[test]
-fn a_token_in_memory_is_found() {
-    let mut holder = std::process::Command::new("sh");
-    holder.args(["-c", "read held; echo ready; read more; echo \"$held\" >/dev/null"]);
-    let mut holder = holder.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("a shell");
-    let token = Token::generate("dw").expect("a token");
-    let text = token.expose_text().expect("text");
-    let mut input = holder.stdin.take().expect("its input");
-    writeln!(input, "{text}").expect("a line");
-    let mut ready = [0; 6];
-    holder.stdout.as_mut().expect("its output").read_exact(&mut ready).expect("it says that it holds it");
-    assert!(MemoryOf::new(holder.id()).finds(piece_of(text)).is_some());
-    drop(input);
-    holder.wait().expect("its end");
 }

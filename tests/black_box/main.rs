@@ -24,6 +24,7 @@ mod history;
 mod hostile;
 mod import_export;
 mod limits;
+mod memory;
 mod metrics;
 mod pepper_rotation;
 mod read_only;

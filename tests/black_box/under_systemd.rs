@@ -1,7 +1,10 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use doorward::key::Span;
 
 use crate::daemon::run_in;
 use crate::service_manager::ServiceManager;
@@ -109,9 +112,41 @@ fn the_journal_gets_levels() {
     manager.hear("READY=1");
     assert!(manager.log().lines().any(|line| line == "<6>ready keys=0"), "{}", manager.log());
     assert!(manager.log().lines().all(|line| line.starts_with("<6>")), "{}", manager.log());
+    // Why a daemon did not start is an error like any other: it had no level, and `journalctl -p err` did not show it.
+    manager.signal("TERM");
+    assert!(manager.ended().success());
+    fs::write(manager.home().join("data/pepper"), "short").expect("no pepper");
+    manager.start();
+    assert_eq!(manager.ended().code(), Some(78));
+    let last = manager.log().lines().next_back().map(str::to_owned).unwrap_or_default();
+    assert!(last.starts_with("<3>doorward: the pepper") && last.contains("5 bytes"), "{last}");
     let mut other = ServiceManager::new();
     other.environment.push(("JOURNAL_STREAM", "1:1".to_owned()));
     other.start();
     other.hear("READY=1");
     assert!(!other.log().contains('<'), "standard error is not that stream: {}", other.log());
+}
+
+/// After twenty restarts in a minute that somebody had asked for, systemd closed the sockets; and from version 254 on it never did so, however often the daemon
+/// failed, since the pauses between its starts grew: clients hung.
+#[test]
+fn a_hundred_restarts_are_no_crash_loop_and_a_crash_loop_has_an_end() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let service = fs::read_to_string(units.join("doorward.service")).expect("the service");
+    let value = |key: &str| service.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key}")).to_owned();
+    let span = |key: &str| value(key).parse::<Span>().unwrap_or_else(|error| panic!("{key} {error}")).0;
+    let starts: i64 = value("StartLimitBurst=").parse().expect("a number");
+    assert!(starts > 100, "a hundred restarts under load");
+    let interval = value("StartLimitIntervalSec=").replace("min", "m").parse::<Span>().expect("a span").0;
+    // What a daemon with a million keys takes until it has loaded them, and more.
+    let start_ms = 1_500;
+    assert!(starts * (span("RestartSec=") + start_ms) < interval, "a crash loop is given up");
+    for drop_in in fs::read_dir(units.join("since")).expect("drop-ins") {
+        let text = fs::read_to_string(drop_in.expect("a drop-in").path()).expect("a drop-in");
+        let settings = text.lines().filter(|line| !line.starts_with('#'));
+        assert!(
+            settings.clone().count() > 1 && settings.clone().all(|line| !line.contains("RestartSteps") && !line.contains("MaxDelay")),
+            "{text}"
+        );
+    }
 }
