@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -36,6 +37,16 @@ pub struct Taken {
     pub path: PathBuf,
     /// Bytes that were copied; the others it shares with the backup before.
     pub copied: u64,
+    /// Tables that the backup before has too, but damaged: they were copied anew. No backup that shares them can be restored.
+    pub damaged: Vec<String>,
+}
+
+/// What a copy of a checkpoint holds.
+struct Filled {
+    files: Vec<FileRecord>,
+    copied: u64,
+    /// Names of the files that are shared with the backup before.
+    shared: HashSet<String>,
 }
 
 impl Backups {
@@ -58,17 +69,18 @@ impl Backups {
         let id = self.list_ids()?.into_iter().max().unwrap_or(0) + 1;
         let part = self.path.join(format!("{id:06}.part"));
         let outcome = self.fill(&part, id, source, earlier.as_ref(), verify, progress);
-        let (record, copied) = match outcome {
-            Ok(filled) => filled,
+        let mut taken = match outcome {
+            Ok(taken) => taken,
             Err(error) => {
                 // What cannot be removed either is removed by the next backup.
                 let _ = fs::remove_dir_all(&part);
                 return Err(error);
             }
         };
-        let path = self.directory(id);
-        fs::rename(&part, &path).and_then(|()| copy::sync_directory(&self.path)).map_err(io_error("cannot finish", &path))?;
-        Ok(Taken { record, path, copied })
+        taken.path = self.directory(id);
+        let renamed = fs::rename(&part, &taken.path).and_then(|()| copy::sync_directory(&self.path));
+        renamed.map_err(io_error("cannot finish", &taken.path))?;
+        Ok(taken)
     }
 
     fn fill(
@@ -79,10 +91,10 @@ impl Backups {
         earlier: Option<&Record>,
         verify: bool,
         progress: &mut Progress,
-    ) -> Result<(Record, u64), BackupError> {
+    ) -> Result<Taken, BackupError> {
         let db = part.join("db");
         DirBuilder::new().recursive(true).mode(0o700).create(&db).map_err(io_error("cannot make", &db))?;
-        let (files, copied) = self.copy_files(&db, source, earlier, progress)?;
+        let Filled { files, copied, shared } = self.copy_files(&db, source, earlier, progress)?;
         copy::sync_directory(&db).map_err(io_error("cannot sync", &db))?;
         let mut record = Record {
             format: FORMAT,
@@ -97,8 +109,9 @@ impl Backups {
             seal: String::new(),
         };
         record.seal = record.sum();
+        let mut damaged = Vec::new();
         if verify {
-            verify_files(&db, &record, progress)?;
+            damaged = verify_files(&db, &record, &source.path, &shared, progress)?;
             look(&db, &record, source.taken_at, progress)?;
         }
         let path = part.join(RECORD);
@@ -106,16 +119,10 @@ impl Backups {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all())).map_err(io_error("cannot write", &path))?;
         copy::sync_directory(part).map_err(io_error("cannot sync", part))?;
-        Ok((record, copied))
+        Ok(Taken { record, path: part.to_owned(), copied, damaged })
     }
 
-    fn copy_files(
-        &self,
-        db: &Path,
-        source: &Source,
-        earlier: Option<&Record>,
-        progress: &mut Progress,
-    ) -> Result<(Vec<FileRecord>, u64), BackupError> {
+    fn copy_files(&self, db: &Path, source: &Source, earlier: Option<&Record>, progress: &mut Progress) -> Result<Filled, BackupError> {
         let mut names = Vec::new();
         let mut total = 0;
         for entry in fs::read_dir(&source.path).map_err(io_error("cannot read", &source.path))? {
@@ -128,7 +135,8 @@ impl Backups {
             }
         }
         names.sort_unstable();
-        let (mut files, mut copied, mut done) = (Vec::new(), 0, 0);
+        let mut filled = Filled { files: Vec::new(), copied: 0, shared: HashSet::new() };
+        let mut done = 0;
         for name in names {
             let (from, to) = (source.path.join(&name), db.join(&name));
             let known = earlier.and_then(|earlier| Some((earlier.id, earlier.files.iter().find(|file| file.name == name)?)));
@@ -138,7 +146,8 @@ impl Backups {
                 known.filter(|(path, file)| copy::is_same_table(&from, path, file)).filter(|(path, _)| fs::hard_link(path, &to).is_ok());
             if let Some((_, file)) = shared {
                 done += file.bytes;
-                files.push(file.clone());
+                filled.files.push(file.clone());
+                filled.shared.insert(name);
                 continue;
             }
             let (bytes, sha256) = copy::copy(&from, &to, |bytes| {
@@ -146,10 +155,10 @@ impl Backups {
                 progress("copy", done, total);
             })
             .map_err(io_error("cannot copy to", &to))?;
-            copied += bytes;
-            files.push(FileRecord { name, bytes, sha256 });
+            filled.copied += bytes;
+            filled.files.push(FileRecord { name, bytes, sha256 });
         }
-        Ok((files, copied))
+        Ok(filled)
     }
 
     /// Removes what backups that were broken off left behind.
@@ -171,18 +180,37 @@ impl Backups {
     }
 }
 
-/// Reads every file again, and holds it against what is recorded of it.
-pub(super) fn verify_files(db: &Path, record: &Record, progress: &mut Progress) -> Result<(), BackupError> {
+/// Reads every file again, and holds it against what is recorded of it. One that is shared with an earlier backup, and was damaged there since, is copied from
+/// the source once more; tells which. Left as it is, it would fail each backup from now on.
+fn verify_files(
+    db: &Path,
+    record: &Record,
+    source: &Path,
+    shared: &HashSet<String>,
+    progress: &mut Progress,
+) -> Result<Vec<String>, BackupError> {
     let (total, mut done) = (record.bytes(), 0);
+    let mut damaged = Vec::new();
     for file in &record.files {
         let path = db.join(&file.name);
         let found = copy::sum(&path, |bytes| {
             done += bytes;
             progress("verify", done, total);
         });
-        held_against(&path, file, found.map_err(io_error("cannot read", &path))?)?;
+        let fits = found.map_err(io_error("cannot read", &path)).and_then(|found| held_against(&path, file, found));
+        if let (Err(_), true) = (&fits, shared.contains(&file.name)) {
+            fs::remove_file(&path).map_err(io_error("cannot remove", &path))?;
+            copy::copy(&source.join(&file.name), &path, |_| ()).map_err(io_error("cannot copy to", &path))?;
+            held_against(&path, file, copy::sum(&path, |_| ()).map_err(io_error("cannot read", &path))?)?;
+            damaged.push(file.name.clone());
+        } else {
+            fits?;
+        }
     }
-    Ok(())
+    if !damaged.is_empty() {
+        copy::sync_directory(db).map_err(io_error("cannot sync", db))?;
+    }
+    Ok(damaged)
 }
 
 pub(super) fn held_against(path: &Path, file: &FileRecord, (bytes, sha256): (u64, String)) -> Result<(), BackupError> {

@@ -44,6 +44,12 @@ pub(crate) fn backup(admin: impl FnOnce() -> Result<Admin, Failure>, screen: &Sc
         None => Vec::new(),
     };
     show_taken(screen, &taken, &removed, !arguments.no_verify)?;
+    if !taken.damaged.is_empty() {
+        let (id, files) = (taken.record.id, taken.damaged.join(" "));
+        eprintln!(
+            "doorward: damaged in the backup before, and copied anew for backup {id}: {files}. No earlier backup that has them can be restored: look at that disk"
+        );
+    }
     Ok(Exit::Ok)
 }
 
@@ -58,6 +64,7 @@ fn show_taken(screen: &Screen, taken: &Taken, removed: &[u32], verified: bool) -
     document["copied_bytes"] = json!(taken.copied);
     document["verified"] = json!(verified);
     document["removed"] = json!(removed);
+    document["damaged_before"] = json!(taken.damaged);
     screen.show(&document, || {
         let removed = removed.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
         if !screen.terminal {
@@ -128,7 +135,7 @@ fn list(screen: &Screen, directory: &Path) -> Result<Exit, Failure> {
                 screen.moment(record.taken_at).into(),
                 changes.into(),
                 size.into(),
-                record.pepper_id.clone().into(),
+                [&record.pepper_id].into_iter().chain(&record.previous_pepper_id).cloned().collect::<Vec<_>>().join(" ").into(),
             ];
             grid.row(row);
         }

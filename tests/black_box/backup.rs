@@ -153,6 +153,36 @@ fn a_damaged_backup_is_not_restored() {
     assert_eq!(restore(&daemon, &target, &[]).code, 0);
 }
 
+/// A table that is shared with the backup before, and was damaged there, was shared on: each backup from then on failed, though the daemon was well.
+#[test]
+fn what_was_damaged_in_an_earlier_backup_is_copied_anew() {
+    let daemon = Daemon::start();
+    // More than the end of a table that two are told apart by.
+    let lines: String =
+        (0..2_000).map(|number| format!("{{\"account\":\"acme\",\"name\":\"k{number}\",\"token_sha256\":\"{number:064x}\"}}\n")).collect();
+    assert_eq!(daemon.run_with_input(&["import", "-", "--jsonl", "--allow-weak"], &lines).code, 0);
+    backup(&daemon, &[]);
+    let tables = tree(&Path::new(&directory(&daemon)).join("000001")).into_iter().map(|(path, _)| path);
+    let table = tables
+        .filter(|path| path.extension().is_some_and(|is| is == "sst"))
+        .max_by_key(|path| fs::metadata(path).map_or(0, |file| file.len()));
+    let table = table.expect("a table");
+    let mut bytes = fs::read(&table).expect("a table");
+    assert!(bytes.len() > 16_384, "{}", bytes.len());
+    bytes[5_000] ^= 1;
+    fs::write(&table, bytes).expect("a table");
+    let name = table.file_name().expect("a name").to_string_lossy().into_owned();
+    let second = backup(&daemon, &["--json"]);
+    assert!(second.code == 0 && second.stderr.contains(&name), "it says so: {second:?}");
+    assert_eq!(second.json()["damaged_before"], serde_json::json!([name]));
+    restore(&daemon, &daemon.home().join("one"), &["--id", "1"]).refused(65, &[&name, "damaged"]);
+    let third = daemon.json(&["backup", &directory(&daemon)]);
+    assert_eq!(third["damaged_before"], serde_json::json!([]));
+    for id in ["2", "3"] {
+        assert_eq!(restore(&daemon, &daemon.home().join(id), &["--id", id]).code, 0, "{id}");
+    }
+}
+
 #[test]
 fn nothing_is_written_over() {
     let daemon = Daemon::start();
