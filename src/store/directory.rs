@@ -1,6 +1,6 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use super::witness;
@@ -38,7 +38,8 @@ pub fn give_to_owner_of(data_dir: &Path, store: &Path) -> io::Result<()> {
     for path in paths {
         let metadata = fs::symlink_metadata(&path)?;
         if (metadata.uid(), metadata.gid()) != (owner.uid(), owner.gid()) {
-            chown(&path, Some(owner.uid()), Some(owner.gid()))?;
+            // A link is given, not where it leads: whoever took over the daemon may have put it there, and this may be root.
+            lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
         }
     }
     Ok(())
@@ -67,4 +68,30 @@ pub(super) fn holds(path: &Path) -> io::Result<Holds> {
         remains |= name == Path::new(witness::FILE) || name.extension().is_some_and(|extension| extension == "sst" || extension == "log");
     }
     Ok(if remains { Holds::Remains } else { Holds::Nothing })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    /// Root gave away what a link in the store led to: who had taken over the daemon could have had any file.
+    #[test]
+    fn what_a_link_leads_to_is_not_given_away() {
+        let home = tempfile::tempdir().unwrap();
+        let (data, others) = (home.path().join("data"), home.path().join("shadow"));
+        let store = data.join("db");
+        make_directory(&store, 0o700).unwrap();
+        fs::write(&others, "root's").unwrap();
+        fs::write(store.join("CURRENT"), "").unwrap();
+        symlink(&others, store.join("link")).unwrap();
+        if chown(&data, Some(54_321), Some(54_321)).is_err() {
+            return eprintln!("not root: nothing can be given");
+        }
+        give_to_owner_of(&data, &store).unwrap();
+        let owner = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
+        let given = [store.clone(), store.join("CURRENT"), store.join("link"), others].map(|path| owner(&path));
+        assert_eq!(given, [54_321, 54_321, 54_321, fs::metadata(home.path()).unwrap().uid()]);
+    }
 }
