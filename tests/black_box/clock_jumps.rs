@@ -175,6 +175,22 @@ fn a_jump_ahead_takes_nothing_away_for_good() {
     assert_eq!(house.verdict(&key), "ok");
 }
 
+/// A request id was forgotten when the clock jumped ahead by more than it is kept: a script that repeated its request then got a second key.
+#[test]
+fn a_jump_ahead_makes_no_second_key_of_a_repeat() {
+    let house = House::new();
+    let create = |id: &str| house.daemon.json(&["create", "--account", "acme", "--name", "web", "--grant", "f", "--request-id", id]);
+    let first = create("deploy-7");
+    house.jump(TEN_YEARS);
+    let again = create("deploy-7");
+    assert_eq!((&again["id"], &again["replayed"]), (&first["id"], &true.into()));
+    let rotate = |id: &str| house.daemon.json(&["rotate", "acme/web", "--request-id", id]);
+    let ahead = rotate("rotate-1");
+    house.jump(0);
+    let after = rotate("rotate-1");
+    assert_eq!((&after["version"], &after["replayed"]), (&ahead["version"], &true.into()));
+}
+
 /// A jump back does not stretch an overlap, nor does a rotation in the middle of one; and while the clock is ahead by mistake no overlap begins that would be as much too
 /// long. What ends an overlap ends it for good.
 #[test]
