@@ -107,7 +107,8 @@ fn make(path: &Path) -> Result<Pepper, PepperError> {
         getrandom::fill(bytes).map_err(io::Error::other)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
         // Under another name until it is whole, so that a kill leaves no half of a pepper.
-        let unfinished = path.with_extension("new");
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".unfinished");
         let _ = fs::remove_file(&unfinished);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         file.write_all(bytes)?;
@@ -133,6 +134,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (file, store) = (directory.path().join("pepper"), directory.path().join("db"));
         let made = load(&file, None, &store, None).unwrap();
+        // It was made under another name first, which was that of a pepper named so.
+        for name in ["pepper.new", "pepper.unfinished"] {
+            let named = directory.path().join(name);
+            assert_eq!(load(&named, None, &store, None).unwrap().current.id(), find(&named, None, &store, None).unwrap().current.id());
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "nothing else is left");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         fs::create_dir(&store).unwrap();
         assert_eq!(load(&file, None, &store, None).unwrap().current.id(), made.current.id());
