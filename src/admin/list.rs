@@ -12,7 +12,7 @@ use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::view;
 use super::wire::KeyPage;
-use crate::key::{FunctionName, Grant, Instant, Key, KeyId, Span, State, shown};
+use crate::key::{FunctionName, Grant, Instant, Key, KeyId, PepperId, Span, State, shown};
 use crate::store::{Store, StoreError};
 
 /// Entries of a page, unless asked otherwise.
@@ -39,6 +39,8 @@ pub(super) struct ListQuery {
     function: Option<String>,
     /// Keys that expire within this span from now, such as `30d`, and have not expired.
     expiring_within: Option<String>,
+    /// Keys with a secret that may still be good and is under another pepper than the current one.
+    other_pepper: Option<bool>,
     /// Tombstones instead of keys.
     deleted: Option<bool>,
     /// Entries of the page: 1 to 1000, by default 100.
@@ -56,6 +58,8 @@ struct Filter {
     state: Option<State>,
     function: Option<Callee>,
     expiring_before: Option<Instant>,
+    /// The current pepper, where those that need another one are asked for.
+    other_pepper_than: Option<PepperId>,
     deleted: bool,
 }
 
@@ -80,9 +84,10 @@ pub(super) async fn list(ask: Ask, Asked(query): Asked<ListQuery>) -> Result<Jso
     let after = after.transpose()?;
     let now = ask.now();
     let strict = ask.shared.state.door.index.strict();
+    let pepper = ask.shared.state.catalog.pepper();
     let (keys, next) = ask
         .read(move |store| {
-            let filter = Filter::read(query, now, strict, store)?;
+            let filter = Filter::read(query, now, strict, pepper, store)?;
             filter.page(store, after, limit, now)
         })
         .await?;
@@ -100,7 +105,7 @@ pub(super) fn page_limit(limit: Option<usize>) -> Result<usize, Failure> {
 }
 
 impl Filter {
-    fn read(query: ListQuery, now: Instant, strict: bool, store: &Store) -> Result<Filter, Failure> {
+    fn read(query: ListQuery, now: Instant, strict: bool, pepper: PepperId, store: &Store) -> Result<Filter, Failure> {
         let state = query.state.as_deref().map(read_state).transpose()?;
         let name = query.name.map(|name| match name.strip_suffix('*') {
             Some(prefix) => (prefix.to_owned(), true),
@@ -114,7 +119,9 @@ impl Filter {
         let span = query.expiring_within.map(|text| text.parse::<Span>());
         let span = span.transpose().map_err(|error| Failure::invalid("expiring_within", format!("expiring_within: {error}")))?;
         let deleted = query.deleted.unwrap_or(state == Some(State::Deleted));
-        Ok(Filter { account: query.account, name, tag, state, function, expiring_before: span.map(|span| now.plus(span)), deleted })
+        let other_pepper_than = query.other_pepper.unwrap_or(false).then_some(pepper);
+        let expiring_before = span.map(|span| now.plus(span));
+        Ok(Filter { account: query.account, name, tag, state, function, expiring_before, other_pepper_than, deleted })
     }
 
     fn matches(&self, key: &Key, now: Instant) -> bool {
@@ -131,6 +138,7 @@ impl Filter {
             && self.state.is_none_or(|state| key.state(now) == state)
             && self.function.as_ref().is_none_or(|function| function.may_be_called_with(&settings.grants))
             && self.expiring_before.as_ref().is_none_or(expires_soon)
+            && self.other_pepper_than.is_none_or(|current| key.secrets.iter().any(|secret| secret.pepper != current && secret.is_good(now)))
     }
 
     /// One page, and where the next begins if there may be one.
@@ -195,7 +203,7 @@ fn read_state(text: &str) -> Result<State, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{PepperId, Secret, Settings};
+    use crate::key::{Secret, Settings};
 
     const NOW: Instant = Instant(1_000_000);
 
@@ -219,6 +227,22 @@ mod tests {
             (named("wx", true), false),
         ] {
             assert_eq!(filter.matches(&key, NOW), matches, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_that_need_another_pepper() {
+        let retiring = |at: i64| key(|key| key.secrets[0].retires_at = Some(Instant(at)));
+        let revoked = key(|key| key.secrets[0].revoked_at = Some(NOW));
+        let under = |pepper| Filter { other_pepper_than: Some(PepperId([pepper; 8])), ..Filter::default() };
+        for (current, key, matches) in [
+            (0, key(|_| {}), false),
+            (1, key(|_| {}), true),
+            (1, retiring(NOW.0 + 1), true),
+            (1, retiring(NOW.0), false),
+            (1, revoked, false),
+        ] {
+            assert_eq!(under(current).matches(&key, NOW), matches, "{current} {key:?}");
         }
     }
 

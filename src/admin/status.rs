@@ -53,6 +53,7 @@ pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
             bytes,
             pepper_id: state.catalog.pepper().to_string(),
             previous_pepper_id: state.catalog.previous_pepper().map(|pepper| pepper.to_string()),
+            other_pepper_secrets: state.catalog.standings(&[]).other_pepper,
         },
         flush,
         admin: ask.shared.counters.status(),

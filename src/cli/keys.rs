@@ -97,6 +97,7 @@ fn page(admin: &Admin, arguments: &List, after: Option<String>) -> Result<KeyPag
             ("state", arguments.state.map(|state| state.as_str().to_owned())),
             ("function", arguments.function.as_ref().map(ToString::to_string)),
             ("expiring_within", arguments.expiring_within.map(|span| span.to_string())),
+            ("other_pepper", arguments.other_pepper.then(|| "true".to_owned())),
             ("deleted", arguments.deleted.then(|| "true".to_owned())),
             ("limit", Some(limit.to_string())),
             ("after", after),

@@ -1,6 +1,6 @@
 use super::exit::{Exit, Failure};
 use super::http::Admin;
-use super::screen::{Hue, Screen, grouped, relative};
+use super::screen::{Hue, Screen, counted, grouped, relative};
 use super::table::card;
 use crate::admin::wire::StatusView;
 
@@ -35,7 +35,8 @@ fn text(screen: &Screen, status: &StatusView) -> String {
             format!("{}, built {}, loaded {}, {ranges} ranges ({})", db.database_type, since(db.built_at), since(db.loaded_at), db.path)
         },
     );
-    let previous = status.store.previous_pepper_id.as_ref().map(|id| format!(", previous {id}")).unwrap_or_default();
+    let need = counted(status.store.other_pepper_secrets, "secret");
+    let previous = status.store.previous_pepper_id.as_ref().map(|id| format!(", previous {id}, of {need}")).unwrap_or_default();
     let lines = [
         ("daemon", format!("version {}, pid {}, started {}", status.version, status.pid, since(status.started_at))),
         ("keys", format!("{}, of these {} disabled; {} deleted", number(keys.keys), number(keys.disabled), number(keys.deleted))),
@@ -159,6 +160,7 @@ mod tests {
                 bytes: 1_000,
                 pepper_id: "00112233aabbccdd".into(),
                 previous_pepper_id: None,
+                other_pepper_secrets: 0,
             },
             flush: FlushStatus { interval_ms: 1_000, lost: 2, ..FlushStatus::default() },
             admin: AdminStatus::default(),

@@ -128,6 +128,8 @@ pub struct StoreStatus {
     pub pepper_id: String,
     /// The previous pepper's id, while one is kept.
     pub previous_pepper_id: Option<String>,
+    /// Secrets that may still be good and are under another pepper than the current one.
+    pub other_pepper_secrets: u64,
 }
 
 /// The flush of usage counters.

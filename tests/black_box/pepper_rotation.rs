@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::daemon::{Daemon, made, text};
 
 const BASE: &str = "data_dir = \"{home}/data\"\nrun_dir = \"{home}/run\"\n";
+const BOTH: &str = "previous_pepper_file = \"{home}/data/pepper.previous\"\n";
 
 /// Writes the configuration anew; it holds from the next start on.
 fn configure(daemon: &Daemon, more: &str) {
@@ -11,29 +12,42 @@ fn configure(daemon: &Daemon, more: &str) {
     fs::write(daemon.home().join("doorward.toml"), format!("{BASE}{more}").replace("{home}", &home)).expect("the configuration");
 }
 
-/// From one pepper to the next, as docs/guides/change-the-pepper.md tells it.
+/// Keys that need another pepper than the current one, by name; with those that are deleted.
+fn needing(daemon: &Daemon) -> Vec<String> {
+    let list = |flags: &[&str]| daemon.json(&[&["list", "--other-pepper"], flags].concat())["keys"].as_array().expect("keys").clone();
+    list(&[]).iter().chain(&list(&["--deleted"])).map(|key| text(&key["name"])).collect()
+}
+
+/// A new pepper in the place of the old one, as the guide has it.
+fn put_a_new_one(daemon: &Daemon) {
+    let (new, pepper) = (daemon.home().join("data/pepper.new"), daemon.home().join("data/pepper"));
+    fs::write(&new, [9; 32]).expect("a pepper");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("its mode");
+    fs::rename(&new, &pepper).expect("it in its place");
+}
+
+/// From one pepper to the next, step by step as docs/guides/change-the-pepper.md tells it. Between any two of them the daemon can be started again.
 #[test]
 fn the_pepper_is_changed_from_start_to_end() {
     let mut daemon = Daemon::start_configured(BASE);
     daemon.json(&["functions", "add", "leads.list"]);
     let [a, b, gone] = ["a", "b", "gone"].map(|name| daemon.create(&format!("acme/{name}"), &["--grant", "*"]));
+    let [brief, deleted] = ["brief", "deleted"].map(|name| daemon.create(&format!("acme/{name}"), &["--grant", "*"]));
     daemon.json(&["revoke", "acme/gone"]);
     let old = text(&daemon.json(&["status"])["store"]["pepper_id"]);
-    daemon.terminate();
+    assert!(needing(&daemon).is_empty());
 
-    let pepper = daemon.home().join("pepper.new");
-    fs::write(&pepper, [9; 32]).expect("a pepper");
-    fs::set_permissions(&pepper, fs::Permissions::from_mode(0o600)).expect("its mode");
-    configure(&daemon, "pepper_file = \"{home}/pepper.new\"\n");
-    let (code, log) = daemon.fail_to_start();
-    assert!(code == 78 && log.contains(&old), "the new one alone: {log}");
+    fs::copy(daemon.home().join("data/pepper"), daemon.home().join("data/pepper.previous")).expect("a copy");
+    configure(&daemon, BOTH);
+    daemon.restart();
+    assert_eq!(text(&daemon.json(&["status"])["store"]["pepper_id"]), old, "nothing has changed yet");
+    put_a_new_one(&daemon);
+    daemon.restart();
 
-    let both = "pepper_file = \"{home}/pepper.new\"\nprevious_pepper_file = \"{home}/data/pepper\"\n";
-    configure(&daemon, both);
-    daemon.start_again();
-    let status = daemon.json(&["status"]);
-    assert_eq!(text(&status["store"]["previous_pepper_id"]), old);
-    assert_ne!(text(&status["store"]["pepper_id"]), old);
+    let store = daemon.json(&["status"])["store"].clone();
+    assert_eq!((text(&store["previous_pepper_id"]), &store["other_pepper_secrets"]), (old.clone(), &4.into()));
+    assert!(daemon.run(&["status"]).stdout.contains(&format!(", previous {old}, of 4 secrets")), "{:?}", daemon.run(&["status"]));
+    assert_ne!(text(&store["pepper_id"]), old);
     let verdict = |daemon: &Daemon, token: &str| daemon.verdict(token, "leads.list", None);
     assert_eq!([&a, &b, &gone].map(|made| verdict(&daemon, &made.token)), ["ok", "ok", "revoked"], "old tokens stay good");
     let c = daemon.create("acme/c", &["--grant", "*"]);
@@ -42,26 +56,56 @@ fn the_pepper_is_changed_from_start_to_end() {
     let new_b = made(&daemon.json(&["rotate", "acme/b", "--overlap", "7d"]));
     assert_eq!([&a, &b, &c, &new_a, &new_b].map(|made| verdict(&daemon, &made.token)), ["retired", "ok", "ok", "ok", "ok"]);
     assert_eq!(daemon.json(&["check"])["clean"], true);
+    daemon.json(&["delete", "acme/deleted"]);
+    assert_eq!(needing(&daemon), ["b", "brief", "deleted"]);
+    let backups = daemon.home().join("backups").display().to_string();
+    daemon.json(&["backup", &backups]);
+    let listed = daemon.run(&["backup", &backups, "--list"]).stdout;
+    assert!(listed.contains(&format!("\t{} {old}\n", text(&store["pepper_id"]))), "a backup of now needs both: {listed}");
+
+    configure(&daemon, "");
     daemon.terminate();
-
-    configure(&daemon, "pepper_file = \"{home}/pepper.new\"\n");
     let (code, log) = daemon.fail_to_start();
-    assert!(code == 78 && log.contains("1 secrets that are still good need") && log.contains(&old), "too early: {log}");
+    assert!(code == 78 && log.contains("3 secrets that are still good need") && log.contains(&old), "too early: {log}");
 
-    configure(&daemon, both);
+    configure(&daemon, BOTH);
     daemon.start_again();
     daemon.json(&["rotate", "acme/b", "--finish"]);
+    // What cannot be rotated is revoked.
+    daemon.run(&["rotate", "acme/deleted"]).refused(65, &["deleted"]);
+    daemon.json(&["revoke", "acme/deleted"]);
+    daemon.json(&["revoke", "acme/brief"]);
+    assert!(needing(&daemon).is_empty());
+    configure(&daemon, "");
     daemon.restart();
     assert!(daemon.json(&["status"])["store"]["previous_pepper_id"].is_null(), "no secret needs it any more");
-    daemon.terminate();
-    configure(&daemon, "pepper_file = \"{home}/pepper.new\"\n");
-    daemon.start_again();
     assert_eq!([&c, &new_a, &new_b].map(|made| verdict(&daemon, &made.token)), ["ok", "ok", "ok"]);
-    for ended in [&a, &b, &gone] {
+    for ended in [&a, &b, &gone, &brief, &deleted] {
         assert_ne!(verdict(&daemon, &ended.token), "ok");
     }
+    let chain =
+        |report: &serde_json::Value| report["parts"].as_array().expect("parts").iter().find(|part| part["part"] == "chain").cloned();
     let report = daemon.json(&["check"]);
     assert_eq!(report["clean"], true, "{report}");
-    let chain = report["parts"].as_array().expect("parts").iter().find(|part| part["part"] == "chain").expect("the chain");
+    daemon.terminate();
+    // The current pepper is where everything looks for it.
+    let report = daemon.json(&["check", "--data-dir", &daemon.home().join("data").display().to_string()]);
+    assert_eq!(report["clean"], true, "{report}");
+    let chain = chain(&report).expect("the chain");
     assert!(text(&chain["note"]).contains("under an earlier pepper"), "{chain}");
+}
+
+/// A new pepper that nobody has told of is refused, and so is one in another file.
+#[test]
+fn a_new_pepper_alone_is_refused() {
+    let mut daemon = Daemon::start_configured(BASE);
+    daemon.create("acme/a", &[]);
+    let old = text(&daemon.json(&["status"])["store"]["pepper_id"]);
+    daemon.terminate();
+    fs::copy(daemon.home().join("data/pepper"), daemon.home().join("data/pepper.previous")).expect("a copy");
+    put_a_new_one(&daemon);
+    let (code, log) = daemon.fail_to_start();
+    assert!(code == 78 && log.contains(&old), "{log}");
+    configure(&daemon, BOTH);
+    daemon.start_again();
 }

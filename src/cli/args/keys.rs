@@ -29,6 +29,9 @@ pub(crate) struct List {
     /// That expire within this span
     #[arg(long, value_name = "SPAN")]
     pub(crate) expiring_within: Option<Span>,
+    /// With a secret that may still be good and is under another pepper than the current one
+    #[arg(long)]
+    pub(crate) other_pepper: bool,
     /// Tombstones instead of keys
     #[arg(long)]
     pub(crate) deleted: bool,
