@@ -15,6 +15,7 @@ use super::view;
 use super::wire::{FunctionBody, FunctionList, FunctionView, HistoryPage, RestrictBody};
 use crate::catalog::change::{Change, Reply};
 use crate::key::history::Entry;
+use crate::store::{Store, StoreError};
 
 /// What the histories take.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -95,9 +96,16 @@ fn page(entries: Vec<Entry>, limit: usize) -> HistoryPage {
 )]
 pub(super) async fn functions(ask: Ask) -> Result<Json<FunctionList>, Failure> {
     let strict = ask.shared.state.door.index.strict();
-    let functions = ask.read(|store| Ok(store.functions()?)).await?;
-    let functions = functions.into_iter().map(|function| view::function(function, Vec::new())).collect();
+    let functions = ask.read(|store| Ok(read_functions(store)?)).await?;
     Ok(Json(FunctionList { strict, functions }))
+}
+
+/// Every registered function of a store, by name.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn read_functions(store: &Store) -> Result<Vec<FunctionView>, StoreError> {
+    Ok(store.functions()?.into_iter().map(|function| view::function(function, Vec::new())).collect())
 }
 
 /// Registers a function.

@@ -45,6 +45,7 @@ use crate::wire::{FlushStatus, VerifyStatus};
 
 pub use access::{Access, Authority, Peer};
 pub use body::{BODY_BYTES, ON_BEHALF_OF};
+pub use catalog::read_functions;
 pub use export::write_keys;
 pub use metrics::Latency;
 pub use problem::{TYPE_PREFIX, Word};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::directory::{DirectoryError, Locked};
 use super::{ServeError, pepper, time};
 use crate::admin;
+use crate::admin::wire::FunctionView;
 use crate::catalog::Head;
 use crate::catalog::check::{self, CheckError, CheckOptions, CheckReport, Part, Progress};
 use crate::clock::{self, Clock};
@@ -49,14 +50,6 @@ struct Place {
     previous_pepper_file: Option<PathBuf>,
 }
 
-impl Place {
-    /// The directory of the store.
-    fn store(&self) -> Result<PathBuf, ServeError> {
-        let path = self.data_dir.join("db");
-        if path.is_dir() { Ok(path) } else { Err(ServeError::NoStore(self.data_dir.clone())) }
-    }
-}
-
 impl Look {
     fn place(&self) -> Result<Place, ServeError> {
         let mut place = match &self.whose {
@@ -82,7 +75,7 @@ impl Look {
 pub fn check(look: &Look, progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckReport, ServeError> {
     let place = look.place()?;
     let _locked = Locked::look(&place.data_dir)?;
-    let path = place.store()?;
+    let path = store_in(&place.data_dir)?;
     let peppers = if look.no_pepper { None } else { Some(peppers(&place, &path)?) };
     let store = match Store::open_to_read(&path, StoreOptions::default()) {
         Ok(store) => store,
@@ -115,7 +108,7 @@ pub fn check(look: &Look, progress: &mut dyn FnMut(Progress) -> bool) -> Result<
 pub fn head(look: &Look) -> Result<Head, ServeError> {
     let place = look.place()?;
     let _locked = Locked::look(&place.data_dir)?;
-    Ok(Store::open_to_read(&place.store()?, StoreOptions::default())?.head()?)
+    Ok(Store::open_to_read(&store_in(&place.data_dir)?, StoreOptions::default())?.head()?)
 }
 
 /// Writes every key of a store that no daemon uses, without its pepper: as the import takes them. Within, whether `out` took them.
@@ -124,11 +117,22 @@ pub fn head(look: &Look) -> Result<Head, ServeError> {
 /// A daemon uses the store, there is none, or it cannot be read.
 pub fn export(data_dir: &Path, digests: bool, out: &mut dyn io::Write) -> Result<io::Result<()>, ServeError> {
     let _locked = Locked::look(data_dir)?;
+    Ok(admin::write_keys(&Store::open_to_read(&store_in(data_dir)?, StoreOptions::default())?, digests, out)?)
+}
+
+/// The functions that are registered in a store that no daemon uses, without its pepper.
+///
+/// # Errors
+/// As [`export()`].
+pub fn functions(data_dir: &Path) -> Result<Vec<FunctionView>, ServeError> {
+    let _locked = Locked::look(data_dir)?;
+    Ok(admin::read_functions(&Store::open_to_read(&store_in(data_dir)?, StoreOptions::default())?)?)
+}
+
+/// The directory of the store in a data directory.
+fn store_in(data_dir: &Path) -> Result<PathBuf, ServeError> {
     let path = data_dir.join("db");
-    if !path.is_dir() {
-        return Err(ServeError::NoStore(data_dir.to_owned()));
-    }
-    Ok(admin::write_keys(&Store::open_to_read(&path, StoreOptions::default())?, digests, out)?)
+    if path.is_dir() { Ok(path) } else { Err(ServeError::NoStore(data_dir.to_owned())) }
 }
 
 /// A store that cannot even be opened is damaged: the report says so and nothing else.

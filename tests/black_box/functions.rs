@@ -51,3 +51,20 @@ fn a_function_is_registered_once_and_granted_only_then() {
         daemon.run(&["functions", verb, "nobody.registered"]).refused(66, &["nobody.registered"]);
     }
 }
+
+/// Where the pepper is lost no daemon starts, and the catalog is what a new store has to be given.
+#[test]
+fn the_catalog_of_a_store_that_no_daemon_uses_is_listed_without_its_pepper() {
+    let mut daemon = Daemon::start();
+    let data = daemon.home().join("data");
+    let list = ["functions", "list", "--data-dir", data.to_str().expect("a path")];
+    daemon.run(&list).refused(75, &["in use"]);
+    let online = daemon.json(&["functions", "list"])["functions"].clone();
+    daemon.terminate();
+    std::fs::remove_file(data.join("pepper")).expect("the pepper");
+    assert_eq!(daemon.json(&list)["functions"], online);
+    let table = daemon.run(&list).stdout;
+    assert!(table.lines().any(|line| line.starts_with("leads.purge\trestricted\t")), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("leads.list\t-\t")), "{table}");
+    daemon.run(&["functions", "list", "--data-dir", "/nonexistent"]).refused(66, &["/nonexistent"]);
+}

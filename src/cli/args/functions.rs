@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::Actor;
@@ -8,7 +10,7 @@ use crate::key::FunctionName;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Functions {
     /// Lists the catalog
-    List,
+    List(List),
     /// Registers a function
     Add(Add),
     /// Makes a function restricted: only a key that names it exactly may call it
@@ -17,6 +19,14 @@ pub(crate) enum Functions {
     Unrestrict(Named),
     /// Removes a function that is neither restricted nor granted by name
     Remove(Remove),
+}
+
+/// `functions list`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct List {
+    /// Of the store in this directory, which no daemon uses. Its pepper is not needed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// `functions add`
