@@ -14,9 +14,23 @@ version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# What `make install` would install; the unit names the installed command, which a machine that only builds does not have.
-cp systemd/*.socket "$scratch"
-sed "s|/usr/bin/doorward|$1|" systemd/doorward.service >"$scratch/doorward.service"
+# What `make install` installs. As under sudo: what is built is in the caller's home, and not in root's.
+mkdir -p "$scratch/path" "$scratch/caller/.cache/doorward/target/release"
+ln -s "$(realpath "$1")" "$scratch/caller/.cache/doorward/target/release/doorward"
+printf '#!/bin/sh\necho "caller:x:1:1::%s:/bin/sh"\n' "$scratch/caller" >"$scratch/path/getent"
+chmod +x "$scratch/path/getent"
+root="$scratch/root"
+install_as() { env -u CARGO_TARGET_DIR -u MAKEFLAGS -u MAKELEVEL HOME="$scratch" PATH="$scratch/path:$PATH" "$@" make --no-print-directory -s install DESTDIR="$root"; }
+if install_as -u SUDO_USER >/dev/null 2>&1; then
+  echo "make install: installed what nobody has built"
+  exit 1
+fi
+install_as SUDO_USER=caller
+cmp -s "$1" "$root/usr/bin/doorward" || { echo "make install: what was built is not what is installed"; exit 1; }
+installed="$root/usr/lib/systemd/system"
+# The unit names the installed command, which a machine that only builds does not have.
+cp "$installed"/*.socket "$scratch"
+sed "s|/usr/bin/doorward|$1|" "$installed/doorward.service" >"$scratch/doorward.service"
 check() {
   local said
   said=$(SYSTEMD_UNIT_PATH="$scratch:" systemd-analyze verify --man=no "$scratch"/doorward.service "$scratch"/*.socket 2>&1) || {
@@ -39,9 +53,9 @@ exposure() {
 check
 exposure
 mkdir "$scratch/doorward.service.d"
-cp systemd/pepper-credential.conf "$scratch/doorward.service.d/pepper.conf"
+cp "$root/usr/share/doc/doorward/pepper-credential.conf" "$scratch/doorward.service.d/pepper.conf"
 check
-cp systemd/metrics-loopback.conf "$scratch/doorward.service.d/metrics.conf"
+cp "$root/usr/share/doc/doorward/metrics-loopback.conf" "$scratch/doorward.service.d/metrics.conf"
 check
 rm "$scratch/doorward.service.d/metrics.conf"
 for since in 253 254; do
@@ -53,11 +67,8 @@ for since in 253 254; do
   fi
 done
 
-# Into a root of its own: the users, the directories, and what `install` puts where.
-root="$scratch/root"
-mkdir -p "$root/etc" "$root/usr/lib/sysusers.d" "$root/usr/lib/tmpfiles.d"
-cp systemd/doorward.sysusers "$root/usr/lib/sysusers.d/doorward.conf"
-cp systemd/doorward.tmpfiles "$root/usr/lib/tmpfiles.d/doorward.conf"
+# In that root: the users, and the directories.
+mkdir -p "$root/etc"
 systemd-sysusers --root="$root" >/dev/null
 grep -q '^doorward:' "$root/etc/passwd" && grep -q '^doorward-verify:.*doorward' "$root/etc/group"
 if [ "$(id -u)" -eq 0 ]; then

@@ -8,6 +8,10 @@ if ! cargo deny --version >/dev/null 2>&1; then
   echo "cargo-deny is not here: the dependencies are not checked (cargo install --locked cargo-deny)"
   exit 0
 fi
+if ! cargo deny --config deny.toml --version >/dev/null 2>&1; then
+  echo "cargo-deny is too old: the dependencies are not checked (0.20 is not)"
+  exit 0
+fi
 manifests=(Cargo.toml gate/Cargo.toml fuzz/Cargo.toml)
 # It reads the manifests of all crates in the lock files, those for other systems among them, which a build does not fetch.
 for manifest in "${manifests[@]}"; do
