@@ -42,7 +42,7 @@ pub(super) async fn show(ask: Ask, KeyPath(key): KeyPath) -> Result<Response, Fa
     let view = ask
         .read(move |store| {
             let key = find(store, &key)?;
-            usage::with_last_uses(store, &key, now)
+            Ok(usage::with_last_uses(&key, &store.uses(key.id)?, now))
         })
         .await?;
     Ok(show_view(StatusCode::OK, view))

@@ -24,8 +24,10 @@ pub(super) fn look(key: &Key, evidence: &Evidence, surroundings: &Surroundings, 
         }
         Some(_) => {}
     }
-    let known = evidence.since.max(key.created_at);
+    // A key that is new, or became good a moment ago, has yet to be used.
+    let known = evidence.since.max(key.created_at).max(key.settings.not_before.unwrap_or(key.created_at));
     match last_use {
+        None if now.since(known) < limits.idle_after => {}
         None => {
             let text = format!("never used since {}; made {} ago", date(known), long(now.since(key.created_at)));
             tell(Kind::NeverUsed, known, text, "disable", &[]);

@@ -19,7 +19,7 @@ pub use edit::Edit;
 /// From which age on something is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A key that was not used for so long is idle.
+    /// A key that was not used for so long is idle; one that is known and good for so long and was never used, is told of as that.
     pub idle_after: Span,
     /// A secret of this age is old enough to rotate.
     pub rotate_after: Span,
@@ -104,7 +104,7 @@ pub enum Kind {
     AnyNetwork,
     /// The key may be used from any country.
     AnyCountry,
-    /// The key was never used.
+    /// The key was never used, though it could be for as long as makes another idle.
     NeverUsed,
     /// The key was not used for long.
     Idle,

@@ -22,7 +22,12 @@ fn key(grants: &[&str], networks: &[&str], countries: &[&str]) -> Key {
 }
 
 fn nothing_seen() -> Evidence {
-    let since = Instant(NOW.0 - 28 * DAY_MS);
+    nothing_seen_for(28)
+}
+
+/// Looked at for so many days.
+fn nothing_seen_for(days: i64) -> Evidence {
+    let since = Instant(NOW.0 - days * DAY_MS);
     Evidence {
         since,
         functions: BTreeMap::new(),
@@ -149,7 +154,7 @@ fn age_and_use_are_told() {
     let mut key = key(&["a"], &["192.0.2.0/24"], &["DE"]);
     key.settings.expires_at = None;
     let kinds = |key: &Key, evidence: &Evidence| advise(key, evidence, &around()).iter().map(|a| a.kind).collect::<Vec<_>>();
-    assert_eq!(kinds(&key, &nothing_seen()), [Kind::NeverUsed, Kind::NoExpiry]);
+    assert_eq!(kinds(&key, &nothing_seen_for(30)), [Kind::NeverUsed, Kind::NoExpiry]);
     let mut evidence = seen(&["a"], &["192.0.2.0/24"], &["DE"]);
     key.secrets[0].created_at = Instant(NOW.0 - 366 * DAY_MS);
     assert_eq!(kinds(&key, &evidence), [Kind::OldSecret, Kind::NoExpiry]);
@@ -161,6 +166,27 @@ fn age_and_use_are_told() {
     assert_eq!(advice.evidence, "secret 1 is good no more, and was still presented: 7 times");
     key.settings.enabled = false;
     assert!(kinds(&key, &evidence).is_empty());
+}
+
+/// Advice to disable a key that was made a moment ago is advice against every new key.
+#[test]
+fn a_key_is_given_its_time_before_it_is_said_to_be_never_used() {
+    let mut key = key(&["a"], &[], &[]);
+    let told = |key: &Key, evidence: &Evidence| of(Kind::NeverUsed, key, evidence).map(|advice| advice.evidence);
+    key.created_at = NOW;
+    assert_eq!(told(&key, &nothing_seen_for(400)), None, "made now");
+    key.created_at = Instant(NOW.0 - 30 * DAY_MS + 1);
+    assert_eq!(told(&key, &nothing_seen_for(400)), None, "a moment too young");
+    key.created_at = Instant(NOW.0 - 30 * DAY_MS);
+    assert_eq!(told(&key, &nothing_seen_for(400)).unwrap(), "never used since 2026-12-16; made 30 days ago");
+    assert_eq!(told(&key, &nothing_seen_for(29)), None, "imported, or counted, for 29 days");
+    key.created_at = Instant(NOW.0 - 100 * DAY_MS);
+    key.settings.not_before = Some(Instant(NOW.0 - 29 * DAY_MS));
+    assert_eq!(told(&key, &nothing_seen_for(100)), None, "good for 29 days");
+    key.settings.not_before = Some(Instant(NOW.0 + DAY_MS));
+    assert_eq!(told(&key, &nothing_seen_for(100)), None, "not good yet");
+    key.settings.not_before = Some(Instant(NOW.0 - 31 * DAY_MS));
+    assert_eq!(told(&key, &nothing_seen_for(100)).unwrap(), "never used since 2026-12-15; made 100 days ago");
 }
 
 #[test]

@@ -67,9 +67,9 @@ fn what_is_counted_is_stored_each_interval_and_at_the_end() {
     running.count(234);
     running.flush.stop().unwrap();
     assert_eq!(running.stored(), 1_234);
-    let last = running.store.last_uses(KEY).unwrap();
+    let last = running.store.uses(KEY).unwrap().last;
     assert_eq!((last.len(), last[0].version, last[0].country), (1, 2, Some(Country(*b"DE"))));
-    assert_eq!(running.store.recent_networks(KEY).unwrap()[0].network.to_string(), "192.0.2.0/24");
+    assert_eq!(running.store.uses(KEY).unwrap().networks[0].network.to_string(), "192.0.2.0/24");
     assert!(running.store.time_floor().unwrap().unwrap().at >= running.started_at);
     running.flush.stop().unwrap();
 }

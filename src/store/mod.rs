@@ -38,7 +38,7 @@ pub use meta::TimeFloor;
 pub use options::StoreOptions;
 pub use usage::{
     CountRow, CountRows, Counted, CountryRow, CountryRows, Keep, Kept, KeyUses, LastUse, MINUTES_IN_A_ROW, NetworkUse, Step, UsageBatch,
-    UsageMark,
+    UsageMark, UsageMoment,
 };
 
 pub use crate::record::{Head, HourOfGuesses, MAC_BYTES, PepperMarks, Remembered, encode_entry, encode_entry_body};

@@ -61,7 +61,7 @@ pub struct UsageRow {
     /// The verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
-    /// The version of the secret.
+    /// The version of the secret. Absent for tokens that no key has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u16>,
     /// The country, or `(unknown)`.

@@ -34,6 +34,11 @@ fn every_verify_is_counted_by_function_verdict_secret_and_country() {
     assert_eq!(count(&functions, &[("function", "(unregistered)"), ("verdict", "function_unknown")]), 2);
     let secrets = by("secret");
     assert_eq!((count(&secrets, &[("version", "1")]), count(&secrets, &[("version", "2")])), (7, 10));
+    verdict(&mut client, "nonsense", "leads.list", None);
+    eventually("that is flushed, too", || daemon.json(&["usage"])["total"] == 18);
+    let secrets = daemon.json(&["usage", "--by", "secret"]);
+    assert_eq!((&secrets["rows"][0]["version"], &secrets["rows"][0]["count"]), (&Value::Null, &1.into()), "a token that no key has");
+    assert_eq!((count(&secrets, &[("version", "1")]), count(&secrets, &[("version", "2")])), (7, 10));
     let countries = by("country");
     assert_eq!(count(&countries, &[("country", "DE")]), 7);
     assert_eq!(count(&countries, &[("country", "FR")]), 8);

@@ -7,7 +7,7 @@ mod unusual;
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,7 +34,7 @@ struct Served {
     thread: Option<JoinHandle<()>>,
     store: Store,
     clock: Arc<Clock>,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 /// What came back.
@@ -46,7 +46,7 @@ struct Answer {
 }
 
 /// The daemon's parts around a fresh store.
-fn state(directory: &std::path::Path) -> AdminState {
+fn state(directory: &Path) -> AdminState {
     let store = Store::open(&directory.join("store"), StoreOptions::default()).unwrap();
     let index = Arc::new(Index::new());
     let peppers = || Peppers { current: Pepper::from_bytes([7; 32]), previous: None };
@@ -69,16 +69,22 @@ fn state(directory: &std::path::Path) -> AdminState {
     }
 }
 
-fn shared(directory: &std::path::Path) -> Arc<Shared> {
+fn shared(directory: &Path) -> Arc<Shared> {
     Arc::new(Shared { state: state(directory), counters: Counters::default(), checking: Arc::new(tokio::sync::Semaphore::new(1)) })
 }
 
 impl Served {
     fn start() -> Served {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("admin.sock");
+        Served::on(directory.path().to_owned(), Some(directory))
+    }
+
+    /// On the store in this directory, which is removed in the end if it is handed over.
+    fn on(directory: PathBuf, removed: Option<tempfile::TempDir>) -> Served {
+        let path = directory.join("admin.sock");
+        let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).unwrap();
-        let state = state(directory.path());
+        let state = state(&directory);
         let (store, clock) = (state.catalog.store().clone(), Arc::clone(&state.clock));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -88,7 +94,7 @@ impl Served {
             };
             runtime.block_on(serve(listener, None, state, shutdown)).unwrap();
         });
-        Served { path, stop: Some(stop), thread: Some(thread), store, clock, _directory: directory }
+        Served { path, stop: Some(stop), thread: Some(thread), store, clock, _directory: removed }
     }
 
     /// What the admin socket reads.

@@ -2,7 +2,7 @@
 
 use super::periods::{MINUTE_MS, Periods, Unit};
 use crate::key::Instant;
-use crate::store::{Kept, Step, Store, StoreError};
+use crate::store::{Kept, Step, StoreError, UsageMoment};
 
 /// What is read for a report.
 #[derive(Debug, Clone, Copy)]
@@ -99,11 +99,11 @@ pub(super) fn known(kept: &Kept, unit: Unit) -> Instant {
 
 /// When was counted: what the store says, and since this daemon's start, since what was counted a moment ago may not be flushed yet.
 pub(super) fn covered(
-    store: &Store,
+    usage: &UsageMoment<'_>,
     (since, until): (Instant, Instant),
     started_at: Instant,
 ) -> Result<Vec<(Instant, Instant)>, StoreError> {
-    let mut covered = store.usage_covered(since, until)?;
+    let mut covered = usage.covered(since, until)?;
     let begun = Instant(floor(started_at.0, MINUTE_MS));
     let before = covered.partition_point(|(_, until)| *until < begun);
     let since = covered.get(before).map_or(begun, |(since, _)| begun.min(*since));
@@ -135,7 +135,7 @@ fn ceil(at: i64, ms: i64) -> i64 {
 mod tests {
     use super::super::periods::Zone;
     use super::*;
-    use crate::store::{StoreOptions, UsageBatch};
+    use crate::store::{Store, StoreOptions, UsageBatch};
 
     const HOUR: i64 = 3_600_000;
     const DAY: i64 = 24 * HOUR;
@@ -187,7 +187,7 @@ mod tests {
             store.write_usage(&UsageBatch { covered, ..UsageBatch::default() }, false).unwrap();
         };
         let always = Instant(i64::MAX);
-        let told = |start: i64| covered(&store, (Instant(0), Instant(DAY)), Instant(start)).unwrap();
+        let told = |start: i64| covered(&store.usage().unwrap(), (Instant(0), Instant(DAY)), Instant(start)).unwrap();
         assert_eq!(told(HOUR + 1), [(Instant(HOUR), always)]);
         write(HOUR, HOUR + 59_999);
         write(3 * HOUR, 3 * HOUR + 59_999);

@@ -20,7 +20,7 @@ use super::routes::ReadProblems;
 use super::view;
 use super::wire::{Interval, KeyView, Period, RecentNetwork, SecretView, UsageRow, UsageView};
 use crate::key::{FunctionId, Instant, Key, KeyId, KeyRef, Span, When, shown};
-use crate::store::{Store, StoreError};
+use crate::store::{KeyUses, Store, StoreError, UsageMoment};
 
 /// How far back usage is counted unless asked otherwise.
 const SINCE: Span = Span(24 * 3_600_000);
@@ -122,23 +122,28 @@ impl Wanted {
             (None, Some(account)) => Whose::These(store.ids_of_account(account)?.into_iter().collect()),
             (None, None) => Whose::All,
         };
+        // All that is told of usage is of one moment.
+        let usage = store.usage()?;
         let zone = self.zone.clone().unwrap_or_else(Zone::utc);
-        let periods = self.periods(store, &zone)?;
-        let reading = Reading::of(store.usage_kept(), periods.as_ref(), (self.since, self.until));
-        let counting = Counting { store, whose: &whose, reading: &reading, begun };
+        let periods = self.periods(&usage, &zone)?;
+        let reading = Reading::of(usage.kept(), periods.as_ref(), (self.since, self.until));
+        let counting = Counting { usage: &usage, whose: &whose, reading: &reading, begun };
         let top = self.top.map(|most| counting.top(most)).transpose()?;
         let (groups, total) = counting.groups(self.by, periods.as_ref(), top.as_ref())?;
         let names = Names::of(store, self.by, &groups)?;
         let mut rows: Vec<UsageRow> =
             groups.iter().map(|(group, sum)| self.row(group, *sum, periods.as_ref(), &names, top.as_ref())).collect();
         let unknown =
-            reading.unknown((self.since, self.until), &counted::covered(store, (self.since, self.until), self.started_at)?, self.now);
+            reading.unknown((self.since, self.until), &counted::covered(&usage, (self.since, self.until), self.started_at)?, self.now);
         let mut unknown_periods = Vec::new();
         if let (Some(periods), true) = (&periods, self.by.only_time()) {
             unknown_periods = self.fill(&mut rows, periods, &unknown);
         }
         let (secrets, networks) = match &key {
-            Some(key) => (with_last_uses(store, key, self.now)?.secrets, recent_networks(store, key.id)?),
+            Some(key) => {
+                let uses = usage.uses(key.id)?;
+                (with_last_uses(key, &uses, self.now).secrets, recent_networks(uses))
+            }
             None => (Vec::new(), Vec::new()),
         };
         Ok(UsageView {
@@ -159,14 +164,14 @@ impl Wanted {
 
     /// The periods up to now. Where they would be more than rows, those before anything was counted, or is kept by so short a unit, are left out: that nothing is
     /// known of that time is told all the same.
-    fn periods(&self, store: &Store, zone: &Zone) -> Result<Option<Periods>, Failure> {
+    fn periods(&self, usage: &UsageMoment<'_>, zone: &Zone) -> Result<Option<Periods>, Failure> {
         let Some(unit) = self.by.period else { return Ok(None) };
         let until = self.until.min(Instant(self.now.0.saturating_add(1)));
         let of = |since: Instant| Periods::of(unit, zone.clone(), (since, until), ROWS);
         if let Some(periods) = of(self.since) {
             return Ok(Some(periods));
         }
-        let begun = store.usage_begun()?.unwrap_or(self.started_at).max(counted::known(&store.usage_kept(), unit)).min(self.now);
+        let begun = usage.begun()?.unwrap_or(self.started_at).max(counted::known(&usage.kept(), unit)).min(self.now);
         of(self.since.max(begun)).map(Some).ok_or_else(too_many_rows)
     }
 
@@ -212,7 +217,8 @@ impl Wanted {
             }),
             function: group.function.map(|function| names.function(function)),
             verdict: group.verdict.map(|verdict| verdict.as_str().to_owned()),
-            version: group.version,
+            // Tokens that no key has are counted with version 0.
+            version: group.version.filter(|version| *version > 0),
             country: group.country.map(|country| country.map_or_else(|| "(unknown)".to_owned(), |country| country.to_string())),
             local: at.zip(periods).and_then(|(at, periods)| self.local(periods, at.0)),
             at,
@@ -309,21 +315,20 @@ impl Names {
 }
 
 /// A key with the last use of each secret.
-pub(super) fn with_last_uses(store: &Store, key: &Key, now: Instant) -> Result<KeyView, Failure> {
+pub(super) fn with_last_uses(key: &Key, uses: &KeyUses, now: Instant) -> KeyView {
     let mut view = view::key(key, now);
-    for used in store.last_uses(key.id)? {
+    for used in &uses.last {
         if let Some(secret) = view.secrets.iter_mut().find(|secret: &&mut SecretView| secret.version == used.version) {
             secret.last_used_at = Some(used.at);
             secret.last_address = used.address;
             secret.last_country = used.country;
         }
     }
-    Ok(view)
+    view
 }
 
-fn recent_networks(store: &Store, key: KeyId) -> Result<Vec<RecentNetwork>, Failure> {
-    let networks = store.recent_networks(key)?;
-    Ok(networks.into_iter().map(|used| RecentNetwork { network: used.network, last_used_at: used.at }).collect())
+fn recent_networks(uses: KeyUses) -> Vec<RecentNetwork> {
+    uses.networks.into_iter().map(|used| RecentNetwork { network: used.network, last_used_at: used.at }).collect()
 }
 
 #[cfg(test)]

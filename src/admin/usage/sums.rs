@@ -8,7 +8,7 @@ use super::counted::Reading;
 use super::periods::Periods;
 use crate::admin::problem::{Failure, Word};
 use crate::key::{Country, FunctionId, KeyId, Verdict};
-use crate::store::{CountRow, CountryRow, Store};
+use crate::store::{CountRow, CountryRow, UsageMoment};
 
 /// How long one report may count.
 const COUNT_TIME: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ pub(super) enum Whose {
 
 /// Adds up rows of the store.
 pub(super) struct Counting<'r> {
-    pub(super) store: &'r Store,
+    pub(super) usage: &'r UsageMoment<'r>,
     pub(super) whose: &'r Whose,
     pub(super) reading: &'r Reading,
     pub(super) begun: std::time::Instant,
@@ -179,14 +179,14 @@ impl Counting<'_> {
         let (since, until, step) = (self.reading.since, self.reading.until, self.reading.step);
         for only in keys {
             if countries {
-                for found in self.store.usage_countries(only, since, until, step) {
+                for found in self.usage.countries(only, since, until, step) {
                     let CountryRow { key, at, country, count } = found?;
                     let Some(place) = self.reading.place(at) else { continue };
                     let (version, function, verdict) = (0, FunctionId::OTHER, Verdict::Ok);
                     row(Counted { key, place, version, function, verdict, country, count })?;
                 }
             } else {
-                for found in self.store.usage_counts(only, since, until, step) {
+                for found in self.usage.counts(only, since, until, step) {
                     let CountRow { key, at, version, function, verdict, count } = found?;
                     let Some(place) = self.reading.place(at) else { continue };
                     row(Counted { key, place, version, function, verdict, country: None, count })?;

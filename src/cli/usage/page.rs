@@ -8,7 +8,7 @@ use crate::cli::exit::Failure;
 use crate::cli::screen::{Hue, grouped};
 use crate::cli::table::Grid;
 use crate::cli::view;
-use crate::key::Span;
+use crate::key::{Instant, Span};
 
 /// Keys of the page.
 const TOP: usize = 5;
@@ -114,7 +114,7 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
         }
         return format!("{text}per_second: {:.4}\n\n", view.total as f64 / seconds.max(1.0));
     }
-    let span = Span(view.until.since(view.since).0 / 60_000 * 60_000);
+    let span = shown(view.since, view.until);
     let mut parts = vec![format!("{} verifies of {}", grouped(view.total), report.whose())];
     if view.total > 0 {
         parts.extend(view.denied.map(|denied| format!("{} denied", share(denied, view.total))));
@@ -130,11 +130,12 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
         text.extend(note.lines().map(|line| format!("{}\n", screen.paint(line, Hue::Warn))));
     }
     if !view.unknown.is_empty() {
-        let unknown: i64 = view.unknown.iter().map(|interval| interval.until.since(interval.since).0).sum();
+        let unknown: i64 = view.unknown.iter().map(|interval| shown(interval.since, interval.until).0).sum();
+        let unknown = if unknown == 0 { "less than a minute".to_owned() } else { Span(unknown).to_string() };
         let (first, rest) = (&view.unknown[0], view.unknown.len() - 1);
         let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
         let mut parts = vec![
-            format!("Not known: {} of it,", Span((unknown / 60_000 * 60_000).max(60_000))),
+            format!("Not known: {unknown} of it,"),
             zone.moment(first.since),
             format!("to {}{more}:", zone.moment(first.until)),
             "the daemon did not run,".to_owned(),
@@ -156,6 +157,12 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
     }
     text.push('\n');
     text
+}
+
+/// From one moment to another as both are shown, which is to the minute: what is told of them agrees.
+fn shown(since: Instant, until: Instant) -> Span {
+    let minute = |at: Instant| at.0 - at.0.rem_euclid(MINUTE_MS);
+    Span(minute(until) - minute(since))
 }
 
 /// Whether the report ends later than now; two clocks may differ by a little.

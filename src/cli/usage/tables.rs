@@ -24,6 +24,8 @@ const SPARK: usize = 4;
 /// From these widths on a terminal has room for denials, and for ids beside names.
 const WITH_DENIED: usize = 56;
 const WITH_IDS: usize = 150;
+/// Where tokens that no key has stand among secrets, unless it is told among keys already.
+const NO_KEY: &str = "(no key)";
 const TITLES: [(&str, &str); 8] = [
     ("function", "FUNCTION"),
     ("verdict", "VERDICT"),
@@ -100,7 +102,7 @@ fn name(report: &Report, row: &UsageRow, dimension: &str) -> String {
         "function" => row.function.clone(),
         "verdict" => row.verdict.clone(),
         "country" => row.country.clone(),
-        "secret" => row.version.map(|version| version.to_string()),
+        "secret" => row.version.map(|version| version.to_string()).or_else(|| row.key.is_none().then(|| NO_KEY.to_owned())),
         "key" => row.keys.map(others).or_else(|| row.key.clone()),
         _ => row.at.map(|at| report.zone.exact(at)),
     }
@@ -404,7 +406,7 @@ fn flat(report: &Report, by: &[&str], view: &UsageView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::Period;
+    use crate::admin::wire::{Interval, Period};
     use crate::cli::args::Cli;
     use crate::cli::args::Verb;
     use crate::cli::args::traffic::Usage;
@@ -487,6 +489,35 @@ mod tests {
         }
         let plain = at_width(80, false, "", |report| flat(report, &["function", "verdict"], &view));
         assert_eq!(plain.lines().nth(2), Some("leads.insert\tfunction_restricted\t2"));
+    }
+
+    #[test]
+    fn what_is_not_known_agrees_with_the_times_that_are_told() {
+        let told = |unknown: &[(i64, i64)]| {
+            let interval = |&(since, until): &(i64, i64)| Interval { since: Instant(since * 1_000), until: Instant(until * 1_000) };
+            let view = UsageView { unknown: unknown.iter().map(interval).collect(), ..view(vec![]) };
+            at_width(200, true, "", |report| heading(report, &view, None))
+                .lines()
+                .find(|line| line.starts_with("Not known"))
+                .unwrap()
+                .to_owned()
+        };
+        let line = |text: &str| format!("Not known: {text}: the daemon did not run, or it is no longer kept.");
+        // From 20 s past 00:01 to 10 s past 00:04 are 2 m 50 s, told as from 00:01 to 00:04.
+        assert_eq!(told(&[(80, 250)]), line("3m of it, 1970-01-01 00:01 UTC to 1970-01-01 00:04 UTC"));
+        assert_eq!(told(&[(80, 250), (3_601, 3_719)]), line("4m of it, 1970-01-01 00:01 UTC to 1970-01-01 00:04 UTC, and 1 more"));
+        assert_eq!(told(&[(61, 119)]), line("less than a minute of it, 1970-01-01 00:01 UTC to 1970-01-01 00:01 UTC"));
+    }
+
+    #[test]
+    fn tokens_that_no_key_has_are_no_secret_of_version_0() {
+        let row = |version, key: Option<&str>, count| UsageRow { version, key: key.map(Into::into), count, ..UsageRow::default() };
+        let by_secret = view(vec![row(None, None, 2), row(Some(1), None, 7)]);
+        let plain = at_width(80, false, "", |report| flat(report, &["secret"], &by_secret));
+        assert_eq!(plain, "SECRET\tVERIFIES\n(no key)\t2\n1\t7\n");
+        let by_both = view(vec![row(None, Some("(no key)"), 2), row(Some(1), Some("acme/web"), 7)]);
+        let plain = at_width(80, false, "", |report| flat(report, &["key", "secret"], &by_both));
+        assert_eq!(plain, "KEY\tSECRET\tVERIFIES\tID\n(no key)\t-\t2\t\nacme/web\t1\t7\t\n");
     }
 
     #[test]

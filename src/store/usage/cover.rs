@@ -2,7 +2,7 @@
 
 use rocksdb::WriteBatch;
 
-use super::read::Reader;
+use super::read::UsageMoment;
 use super::{COVERED, Step, UsageBatch, instant, minute_of};
 use crate::key::Instant;
 use crate::store::{Family, Store, StoreError, record};
@@ -11,12 +11,24 @@ use crate::store::{Family, Store, StoreError, record};
 const ROW_BYTES: usize = 1 + 4;
 
 impl Store {
+    /// As [`UsageMoment::covered`], of now.
+    pub fn usage_covered(&self, since: Instant, until: Instant) -> Result<Vec<(Instant, Instant)>, StoreError> {
+        self.usage()?.covered(since, until)
+    }
+
+    /// As [`UsageMoment::begun`], of now.
+    pub fn usage_begun(&self) -> Result<Option<Instant>, StoreError> {
+        self.usage()?.begun()
+    }
+}
+
+impl UsageMoment<'_> {
     /// From when to when verifies were counted, within `since` and `until`, in order and apart. A minute is covered as a whole when the daemon
     /// counted in any part of it; what is not covered is unknown, not nothing.
-    pub fn usage_covered(&self, since: Instant, until: Instant) -> Result<Vec<(Instant, Instant)>, StoreError> {
+    pub fn covered(&self, since: Instant, until: Instant) -> Result<Vec<(Instant, Instant)>, StoreError> {
         let (first, last) = (minute_of(since) / 60, minute_of(until) / 60);
         let mut covered: Vec<(Instant, Instant)> = Vec::new();
-        Reader::new(self)?.each_row_from(&covered_row(first), |row, value| {
+        self.0.each_row_from(&covered_row(first), |row, value| {
             let hour = row.last_chunk().filter(|_| row.len() == ROW_BYTES).map(|hour| u64::from(u32::from_be_bytes(*hour)));
             let Some(hour) = hour.filter(|_| row[0] == COVERED) else { return Ok(false) };
             let minutes: u64 = record::decode(Family::Usage, row, value)?;
@@ -35,9 +47,9 @@ impl Store {
     }
 
     /// The first minute that is known to be covered, if any is.
-    pub fn usage_begun(&self) -> Result<Option<Instant>, StoreError> {
+    pub fn begun(&self) -> Result<Option<Instant>, StoreError> {
         let mut begun = None;
-        Reader::new(self)?.each_row_from(&covered_row(0), |row, value| {
+        self.0.each_row_from(&covered_row(0), |row, value| {
             let hour = row.last_chunk().filter(|_| row.len() == ROW_BYTES && row[0] == COVERED);
             if let Some(hour) = hour.map(|hour| u64::from(u32::from_be_bytes(*hour))) {
                 let minutes: u64 = record::decode(Family::Usage, row, value)?;
@@ -47,7 +59,9 @@ impl Store {
         })?;
         Ok(begun)
     }
+}
 
+impl Store {
     /// Adds the minutes that a batch tells of: those that it says were covered, and those of its rows.
     pub(super) fn add_covered(&self, usage: &UsageBatch, batch: &mut WriteBatch) {
         let mut minutes: Vec<u64> = Vec::new();

@@ -115,7 +115,7 @@ fn what_a_month_takes() {
             });
         }
         median(&format!("{when}: a day of all keys"), || store.usage_counts(None, day, until, Step::Day).map(Result::unwrap).count());
-        median(&format!("{when}: last uses of one key"), || store.last_uses(key).unwrap().len());
+        median(&format!("{when}: last uses of one key"), || store.uses(key).unwrap().last.len());
     };
     reports("as it is");
     roll(&store, end + 2 * MINUTE_MS);

@@ -25,7 +25,7 @@ use crate::record::block::{OfKey, Place, Use, Writer};
 use crate::record::uses::{DAY, MINUTE_MS, NO_COUNTRY};
 use crate::record::{HourOfGuesses, StoredUses, check_blocks, merge_blocks, merge_uses};
 
-pub use read::{CountRows, CountryRows};
+pub use read::{CountRows, CountryRows, UsageMoment};
 pub use roll::Keep;
 pub use uses::KeyUses;
 

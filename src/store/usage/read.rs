@@ -1,15 +1,43 @@
 //! Reading counts: which rows tell of a span of time, and what they say.
 
+use std::rc::Rc;
 use std::vec;
 
 use rocksdb::{DBPinnableSlice, SnapshotWithThreadMode};
 
-use super::{CountRow, CountryRow, DAY, Marks, NO_COUNTRY, ROW_BYTES, Step, instant, minute_of, usage_error, usage_row};
+use super::{CountRow, CountryRow, DAY, Kept, Marks, NO_COUNTRY, ROW_BYTES, Step, instant, minute_of, usage_error, usage_row};
 use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
 use crate::record::block::{Block, Blocks};
 use crate::store::{Family, Store, StoreError, disk_error, meta, record};
 
+/// Usage as the store had it at one moment, whatever is written, added up or removed meanwhile. A flush of more rows than go into one write is there with those that were
+/// written by then.
+#[derive(Clone)]
+pub struct UsageMoment<'s>(pub(super) Rc<Reader<'s>>);
+
+impl<'s> UsageMoment<'s> {
+    /// As [`Store::usage_counts`].
+    pub fn counts(&self, only: Option<KeyId>, since: Instant, until: Instant, step: Step) -> CountRows<'s> {
+        CountRows(Rows::new(Ok(self.clone()), only, (since, until), step, counts_of))
+    }
+
+    /// As [`Store::usage_countries`].
+    pub fn countries(&self, only: Option<KeyId>, since: Instant, until: Instant, step: Step) -> CountryRows<'s> {
+        CountryRows(Rows::new(Ok(self.clone()), only, (since, until), step, countries_of))
+    }
+
+    /// As [`Store::usage_kept`].
+    pub fn kept(&self) -> Kept {
+        self.0.marks.told()
+    }
+}
+
 impl Store {
+    /// Usage as it is now, for what is read in more than one go.
+    pub fn usage(&self) -> Result<UsageMoment<'_>, StoreError> {
+        Ok(UsageMoment(Rc::new(Reader::new(self)?)))
+    }
+
     /// Counts of one key or of all (`KeyId::NONE` included), from the minute of `since` to the last that begins before `until`; the rows of a key stand
     /// together, in the order of time.
     ///
@@ -17,12 +45,12 @@ impl Store {
     /// however far they are rolled up. Where units so fine are not kept any more ([`Store::usage_kept`]), rows are of coarser ones that begin
     /// within the span, undivided.
     pub fn usage_counts(&self, only: Option<KeyId>, since: Instant, until: Instant, step: Step) -> CountRows<'_> {
-        CountRows(Rows::new(self, only, (since, until), step, counts_of))
+        CountRows(Rows::new(self.usage(), only, (since, until), step, counts_of))
     }
 
     /// Counts by country, as `usage_counts`.
     pub fn usage_countries(&self, only: Option<KeyId>, since: Instant, until: Instant, step: Step) -> CountryRows<'_> {
-        CountryRows(Rows::new(self, only, (since, until), step, countries_of))
+        CountryRows(Rows::new(self.usage(), only, (since, until), step, countries_of))
     }
 
     /// As `usage_counts`, of all keys of one bucket ([`KeyId::bucket`]): 256 calls tell of every key, in memory for a 256th.
@@ -83,7 +111,7 @@ type OfBucket<T> = fn(&Reader<'_>, u8, Option<KeyId>, &Plan) -> Result<Vec<T>, S
 /// Rows bucket by bucket, all of one moment.
 struct Rows<'s, T> {
     /// What is read from; the error until it was told.
-    reader: Option<Result<Reader<'s>, StoreError>>,
+    usage: Option<Result<UsageMoment<'s>, StoreError>>,
     only: Option<KeyId>,
     span: (Instant, Instant),
     step: Step,
@@ -93,9 +121,15 @@ struct Rows<'s, T> {
 }
 
 impl<'s, T> Rows<'s, T> {
-    fn new(store: &'s Store, only: Option<KeyId>, span: (Instant, Instant), step: Step, read: OfBucket<T>) -> Rows<'s, T> {
+    fn new(
+        usage: Result<UsageMoment<'s>, StoreError>,
+        only: Option<KeyId>,
+        span: (Instant, Instant),
+        step: Step,
+        read: OfBucket<T>,
+    ) -> Rows<'s, T> {
         let buckets = only.map_or(0..=u8::MAX, |key| key.bucket()..=key.bucket());
-        Rows { reader: Some(Reader::new(store)), only, span, step, read, buckets, found: Vec::new().into_iter() }
+        Rows { usage: Some(usage), only, span, step, read, buckets, found: Vec::new().into_iter() }
     }
 
     fn next(&mut self) -> Option<Result<T, StoreError>> {
@@ -103,10 +137,10 @@ impl<'s, T> Rows<'s, T> {
             if let Some(row) = self.found.next() {
                 return Some(Ok(row));
             }
-            if let Some(Err(error)) = self.reader.take_if(|reader| reader.is_err()) {
+            if let Some(Err(error)) = self.usage.take_if(|usage| usage.is_err()) {
                 return Some(Err(error));
             }
-            let Some(Ok(reader)) = &self.reader else { return None };
+            let Some(Ok(UsageMoment(reader))) = &self.usage else { return None };
             let bucket = self.buckets.next()?;
             match (self.read)(reader, bucket, self.only, &Plan::new(&reader.marks, bucket, self.span, self.step)) {
                 Ok(rows) => self.found = rows.into_iter(),

@@ -154,6 +154,36 @@ fn what_is_past_its_time_is_told_in_coarser_units_undivided() {
     assert_eq!(store.usage_covered(Instant(0), Instant(i64::MAX)).unwrap().len(), 2);
 }
 
+/// A report reads more than once: what is written, added up or removed in between must be in all of it or in none.
+#[test]
+fn a_moment_stays_as_it_was() {
+    let (_directory, store) = store();
+    let day = DAY as u32;
+    let write_covered = |minute: u32| {
+        let (since, until) = (Instant(i64::from(minute) * MINUTE), Instant(i64::from(minute) * MINUTE + 1));
+        store
+            .write_usage(&UsageBatch { rows: vec![counted(7, minute, 1)], covered: Some((since, until)), ..UsageBatch::default() }, false)
+            .unwrap();
+    };
+    [30, 90, day + 5].into_iter().for_each(write_covered);
+    let told = |usage: &UsageMoment<'_>| {
+        let counts: Vec<CountRow> = usage.counts(None, Instant(0), Instant(i64::MAX), Step::Minute).map(Result::unwrap).collect();
+        let countries: Vec<CountryRow> = usage.countries(None, Instant(0), Instant(i64::MAX), Step::Minute).map(Result::unwrap).collect();
+        let covered = usage.covered(Instant(0), Instant(i64::MAX)).unwrap();
+        (counts, countries, covered, usage.begun().unwrap(), usage.kept(), usage.uses(KeyId([7; 16])).unwrap())
+    };
+    let usage = store.usage().unwrap();
+    let before = told(&usage);
+    assert_eq!((before.0.len(), before.2.len(), before.3), (3, 3, Some(Instant(30 * MINUTE))));
+    write_covered(40 * day);
+    let now = i64::from(40 * day) * MINUTE + 4 * HOUR;
+    roll(&store, now);
+    store.expire_usage(Instant(now), &Keep { minutes: Span(2 * HOUR), hours: Span(48 * HOUR), days: Span(35 * 24 * HOUR) }).unwrap();
+    assert_eq!(told(&usage), before);
+    let after = told(&store.usage().unwrap());
+    assert!(after.0 != before.0 && after.1 != before.1 && after.2 != before.2 && after.4 != before.4 && after.5 != before.5, "{after:?}");
+}
+
 #[test]
 fn hours_without_rows_are_leapt_over() {
     let (_directory, store) = store();
@@ -187,7 +217,7 @@ fn the_later_use_and_the_newest_networks_stay() {
             store = reopen(&directory, store);
         }
     }
-    let told = |store: &Store| store.last_uses(id).unwrap().iter().map(|last| (last.version, last.at.0)).collect::<Vec<_>>();
+    let told = |store: &Store| store.uses(id).unwrap().last.iter().map(|last| (last.version, last.at.0)).collect::<Vec<_>>();
     assert_eq!(told(&store), [(1, 5), (2, minute(553) + 10)]);
     let mut newest = vec![(89, minute(553) + 10), (30, minute(553) + 9)];
     newest.extend((26..89).rev().filter(|n| *n != 30).map(|n| (n, minute((n - 10) * 7) + 10)));
@@ -196,7 +226,7 @@ fn the_later_use_and_the_newest_networks_stay() {
     let forgotten = |store: &Store| store.uses(id).unwrap().forgotten;
     assert_eq!(forgotten(&store), Some(Instant(minute(15 * 7) + 10)));
     let networks = |store: &Store| {
-        let networks = store.recent_networks(id).unwrap();
+        let networks = store.uses(id).unwrap().networks;
         networks.iter().map(|used| (used.network, used.at.0)).collect::<Vec<_>>()
     };
     let expected: Vec<(Network, i64)> = newest.iter().map(|(n, at)| (format!("10.0.{n}.0/24").parse().unwrap(), *at)).collect();
@@ -205,8 +235,8 @@ fn the_later_use_and_the_newest_networks_stay() {
     assert_eq!((told(&store), networks(&store)), (vec![(1, 5), (2, minute(553) + 10)], expected));
     assert_eq!(forgotten(&store), Some(Instant(minute(15 * 7) + 10)));
     let of_bucket = store.uses_of_bucket(id.bucket()).unwrap();
-    assert_eq!((of_bucket.len(), &of_bucket[0].last), (1, &store.last_uses(id).unwrap()));
-    assert_eq!(store.last_uses(KeyId([2; 16])).unwrap(), []);
+    assert_eq!((of_bucket.len(), &of_bucket[0].last), (1, &store.uses(id).unwrap().last));
+    assert_eq!(store.uses(KeyId([2; 16])).unwrap().last, []);
 }
 
 /// A row that only tells of a network counts nothing and covers nothing; one that could not tell of all networks says so.
@@ -445,7 +475,7 @@ proptest! {
                 let last = expected.entry(version).or_insert(0);
                 *last = minute.max(*last);
             }
-            let found: BTreeMap<u16, u32> = store.last_uses(KeyId([key; 16])).unwrap().iter().map(|last| (last.version, (last.at.0 / MINUTE) as u32)).collect();
+            let found: BTreeMap<u16, u32> = store.uses(KeyId([key; 16])).unwrap().last.iter().map(|last| (last.version, (last.at.0 / MINUTE) as u32)).collect();
             prop_assert_eq!(found, expected);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rocksdb::WriteBatch;
 
-use super::read::Reader;
+use super::read::{Reader, UsageMoment};
 use super::{LastUse, NetworkUse, Step, USES};
 use crate::key::{Instant, KeyId};
 use crate::record::block::OfKey;
@@ -28,16 +28,6 @@ pub struct KeyUses {
 }
 
 impl Store {
-    /// The last use of each of a key's secrets that was ever used, by version.
-    pub fn last_uses(&self, key: KeyId) -> Result<Vec<LastUse>, StoreError> {
-        Ok(self.uses(key)?.last)
-    }
-
-    /// The networks that a key was used from, newest first; at most [`NETWORKS_REMEMBERED`](crate::key::limits::NETWORKS_REMEMBERED).
-    pub fn recent_networks(&self, key: KeyId) -> Result<Vec<NetworkUse>, StoreError> {
-        Ok(self.uses(key)?.networks)
-    }
-
     /// Last uses and networks of all keys of a bucket ([`KeyId::bucket`]) that were ever used, by key: 256 calls tell them of every key.
     pub fn uses_of_bucket(&self, bucket: u8) -> Result<Vec<KeyUses>, StoreError> {
         let mut uses = BTreeMap::new();
@@ -53,13 +43,20 @@ impl Store {
 
     /// How a key was used last.
     pub fn uses(&self, key: KeyId) -> Result<KeyUses, StoreError> {
-        let reader = Reader::new(self)?;
+        self.usage()?.uses(key)
+    }
+}
+
+impl UsageMoment<'_> {
+    /// As [`Store::uses`].
+    pub fn uses(&self, key: KeyId) -> Result<KeyUses, StoreError> {
+        let reader = &*self.0;
         let row = uses_row(key);
         let mut uses = BTreeMap::new();
         if let Some(value) = reader.get(&row)? {
             uses.insert(key, read(&row, &value)?);
         }
-        later_uses(&reader, key.bucket(), Some(key), &mut uses)?;
+        later_uses(reader, key.bucket(), Some(key), &mut uses)?;
         Ok(told(uses.remove(&key).unwrap_or_default(), key))
     }
 }
