@@ -1,5 +1,6 @@
 //! The socket loop: who connects, how many at once, how long they may dawdle.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
@@ -18,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, error, warn};
@@ -46,9 +48,11 @@ pub(super) const HEAD_BYTES: usize = 16 << 10;
 pub(super) const HEADERS: usize = 64;
 /// How long a peer may take nothing of its answer.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(30);
-/// Refusals are all logged, until there are so many; from then on one in this time.
+/// Refusals of a user are all logged, until there are so many; from then on one in this time.
 const REFUSALS_LOGGED: u64 = 300;
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Users who each have a quota of their own, so that one who floods hides no other; all further ones share one.
+const REFUSED_USERS: usize = 256;
 /// A lasting want of descriptors or places is logged this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long requests that were begun may take to end after the order to stop.
@@ -64,8 +68,32 @@ pub(super) struct Counters {
     /// Requests that failed, in the order of [`Word::ALL`].
     failed: [AtomicU64; Word::ALL.len()],
     /// Of what is refused and of what is wrong with connections, so much is logged.
-    refusals: Quota,
+    refusals: Refusals,
     pub(super) complaints: Quota,
+}
+
+/// How often a user's refusals are logged.
+#[derive(Debug)]
+struct Refusals {
+    by_user: Mutex<HashMap<u32, Quota>>,
+    of_others: Quota,
+}
+
+impl Refusals {
+    /// One more. If it may be logged: how many of them were not.
+    fn take(&self, uid: u32) -> Option<u64> {
+        let mut by_user = self.by_user.lock();
+        if by_user.len() >= REFUSED_USERS && !by_user.contains_key(&uid) {
+            return self.of_others.take();
+        }
+        by_user.entry(uid).or_insert_with(|| Quota::new(REFUSALS_LOGGED, REFUSAL_INTERVAL)).take()
+    }
+}
+
+impl Default for Refusals {
+    fn default() -> Refusals {
+        Refusals { by_user: Mutex::default(), of_others: Quota::new(REFUSALS_LOGGED, REFUSAL_INTERVAL) }
+    }
 }
 
 impl Default for Counters {
@@ -76,7 +104,7 @@ impl Default for Counters {
             forbidden: AtomicU64::new(0),
             ok: AtomicU64::new(0),
             failed: std::array::from_fn(|_| AtomicU64::new(0)),
-            refusals: Quota::new(REFUSALS_LOGGED, REFUSAL_INTERVAL),
+            refusals: Refusals::default(),
             complaints: Quota::new(1, COMPLAINT_INTERVAL),
         }
     }
@@ -110,9 +138,9 @@ impl Counters {
     /// Counts and logs a refusal.
     pub(super) fn forbid(&self, peer: &Peer, what: &str) {
         self.forbidden.fetch_add(1, Ordering::Relaxed);
-        if let Some(before) = self.refusals.take() {
+        if let Some(before) = self.refusals.take(peer.uid) {
             if before > 0 {
-                warn!(refusals = before, "admin socket: refused more than is logged");
+                warn!(uid = peer.uid, refusals = before, "admin socket: refused more than is logged");
             }
             warn!(uid = peer.uid, user = peer.user.as_deref().unwrap_or("?"), what, "admin socket: refused");
         }
@@ -321,6 +349,17 @@ async fn route(router: Router, request: Request) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A flood of one user's refusals hid who else was refused meanwhile.
+    #[test]
+    fn a_user_who_floods_hides_no_other() {
+        let refusals = Refusals::default();
+        let logged = (0..10 * REFUSALS_LOGGED).filter(|_| refusals.take(1).is_some()).count() as u64;
+        assert!((REFUSALS_LOGGED..2 * REFUSALS_LOGGED).contains(&logged), "{logged}");
+        assert_eq!(refusals.take(2), Some(0));
+        assert!((3..1_000).all(|uid| refusals.take(uid) == Some(0) || uid > 256), "all but a flood of users");
+        assert!(refusals.by_user.lock().len() <= REFUSED_USERS);
+    }
 
     #[tokio::test]
     async fn a_panic_is_an_answer() {
