@@ -146,6 +146,19 @@ mod tests {
         assert_eq!(verbs, wanted.split_whitespace().collect::<Vec<_>>());
     }
 
+    /// An example that is broken within is not one that can be copied.
+    #[test]
+    fn examples_fit_eighty_columns() {
+        fn look(command: &clap::Command) {
+            let help = [command.get_after_help(), command.get_after_long_help()].into_iter().flatten().map(ToString::to_string);
+            for line in help.collect::<Vec<_>>().iter().flat_map(|help| help.lines()).filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
+    }
+
     #[test]
     fn each_verb_is_read_with_its_flags() {
         for line in [

@@ -93,6 +93,9 @@ impl Grid {
 
     fn aligned(&self, screen: &Screen) -> String {
         let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| screen.width >= self.columns[at].from_width).collect();
+        if shown.iter().map(|&at| self.needed(at) + 2).sum::<usize>() > screen.width + 2 {
+            return self.stacked(screen, &shown);
+        }
         let mut table = Table::new();
         // The width and the colours are decided by `Screen`, not found out a second time.
         table.load_style(NOTHING).force_no_tty().set_content_arrangement(ContentArrangement::Dynamic);
@@ -110,8 +113,7 @@ impl Grid {
             if self.columns[at].right {
                 column.set_cell_alignment(CellAlignment::Right);
             }
-            let longest = self.rows.iter().map(|row| console::measure_text_width(&row[at].text)).max().unwrap_or(0);
-            let at_least = self.columns[at].at_least.min(u16::try_from(longest).unwrap_or(u16::MAX));
+            let at_least = self.columns[at].at_least.min(u16::try_from(self.longest(at)).unwrap_or(u16::MAX));
             if at_least > 0 {
                 column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(at_least + 2)));
             }
@@ -122,6 +124,30 @@ impl Grid {
             text.push('\n');
         }
         text
+    }
+}
+
+impl Grid {
+    /// Characters of a column's longest cell.
+    fn longest(&self, at: usize) -> usize {
+        self.rows.iter().map(|row| console::measure_text_width(&row[at].text)).max().unwrap_or(0)
+    }
+
+    /// Characters below which a column would be a ladder of letters: its title, figures, and what it is to be at least.
+    fn needed(&self, at: usize) -> usize {
+        let Column { title, right, at_least, .. } = self.columns[at];
+        let longest = self.longest(at);
+        console::measure_text_width(title).max(if right { longest } else { longest.min(at_least.into()) })
+    }
+
+    /// Each row in lines of its own, a cell in each, where the line is too short for the columns side by side.
+    fn stacked(&self, screen: &Screen, shown: &[usize]) -> String {
+        let row = |row: &Vec<Field>| {
+            let value = |Field { text, hue }: &Field| if text.contains(' ') { text.clone() } else { screen.paint(text, *hue) };
+            let lines: Vec<(&str, String)> = shown.iter().map(|&at| (self.columns[at].title, value(&row[at]))).collect();
+            card(screen, &lines)
+        };
+        self.rows.iter().map(row).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -210,6 +236,19 @@ mod tests {
         let mut coloured = screen(true, 80);
         coloured.colour = true;
         assert!(grid().render(&coloured).contains('\u{1b}'));
+    }
+
+    /// Columns that are squeezed below their titles are letters one below the other.
+    #[test]
+    fn on_a_narrow_terminal_each_row_has_lines_of_its_own() {
+        let text = grid().render(&screen(true, 32));
+        let first = ["  KEY     acme/web", "  STATE   active", "  GRANTS  leads.* orders.read", "  CALLS   12", ""];
+        assert_eq!(text.lines().take(5).collect::<Vec<_>>(), first);
+        assert!(text.lines().all(|line| console::measure_text_width(line) <= 32), "{text}");
+        let mut wide = Grid::new(&["NAME", "COUNT"]).right("COUNT");
+        wide.row(vec!["a".into(), "1".repeat(30).into()]);
+        assert!(wide.render(&screen(true, 40)).starts_with("NAME"), "these fit");
+        assert_eq!(wide.render(&screen(true, 30)).lines().next(), Some("  NAME   a"));
     }
 
     #[test]

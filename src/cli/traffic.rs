@@ -3,6 +3,7 @@ use super::exit::{Exit, Failure};
 use super::http::{Admin, escaped, with_query};
 use super::screen::{Hue, Screen, relative};
 use super::table::{Grid, field};
+use super::unusual::NOBODY;
 use crate::admin::wire::{CountryView, DenialList, DenialView};
 
 /// Columns of a terminal that has room for everything.
@@ -42,7 +43,7 @@ pub(crate) fn denials(admin: &Admin, screen: &Screen, arguments: &Denials) -> Re
 
 /// Of which key, as far as that is known.
 fn whose(denial: &DenialView) -> String {
-    denial.key.clone().or_else(|| denial.key_id.map(|id| id.to_string())).unwrap_or_else(|| "-".to_owned())
+    denial.key.clone().or_else(|| denial.key_id.map(|id| id.to_string())).unwrap_or_else(|| NOBODY.to_owned())
 }
 
 /// A denial in lines of its own: when and why, and below it whose, what and from where.

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::args::traffic::Unusual;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, with_query};
@@ -6,8 +8,8 @@ use super::screen::{Hue, Screen, counted, grouped};
 use super::table::wrapped;
 use crate::admin::wire::{FindingView, TooYoung, UnusualView};
 
-/// What findings of tokens that no key has stand under.
-const NOBODY: &str = "(no key)";
+/// What stands in the place of a key where the token is one that no key has.
+pub(crate) const NOBODY: &str = "(no key)";
 
 /// `unusual`
 pub(crate) fn unusual(admin: &Admin, screen: &Screen, arguments: &Unusual) -> Result<Exit, Failure> {
@@ -27,13 +29,21 @@ pub(crate) fn unusual(admin: &Admin, screen: &Screen, arguments: &Unusual) -> Re
     Ok(if alarming { Exit::No } else { Exit::Ok })
 }
 
-/// What stands together is of one key; the order is otherwise that of the answer, the gravest first.
+/// For a person all of one key stands together, where its gravest has its place; the order is otherwise that of the answer, the gravest first.
 fn text(screen: &Screen, view: &UnusualView) -> String {
     if view.findings.is_empty() && screen.terminal {
         let since = screen.moment(view.since);
         return format!("{} Nothing unusual on {} since {since}.\n", screen.paint("✓", Hue::Good), counted(view.keys, "key"));
     }
-    let list: Vec<Note<'_>> = view.findings.iter().map(note).collect();
+    let mut list: Vec<Note<'_>> = view.findings.iter().map(note).collect();
+    if screen.terminal {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for note in &list {
+            let place = places.len();
+            places.entry(note.of).or_insert(place);
+        }
+        list.sort_by_key(|note| places[note.of]);
+    }
     notes(screen, &list, true)
 }
 
@@ -81,4 +91,51 @@ fn tell(screen: &Screen, sentence: &str, list: &TooYoung) {
     let more = if list.count > 3 { " and others; --json names them" } else { "" };
     let text = format!("{sentence}: {}{more}", some.join(", "));
     if screen.terminal { wrapped(&text, screen.width).iter().for_each(|line| eprintln!("{line}")) } else { eprintln!("{text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Instant, KeyId};
+
+    #[test]
+    fn all_of_a_key_stands_together_for_a_person_the_gravest_first() {
+        let finding = |key: Option<&str>, kind: &str, severity: &str| FindingView {
+            key_id: key.map(|_| KeyId([1; 16])),
+            key: key.map(str::to_owned),
+            kind: kind.into(),
+            severity: severity.into(),
+            at: Instant(0),
+            seen: 1,
+            expected: 0,
+            evidence: "so".into(),
+            command: "doorward denials".into(),
+        };
+        let findings = vec![
+            finding(Some("acme/b"), "surge", "critical"),
+            finding(None, "guessing", "warning"),
+            finding(Some("acme/a"), "new_country", "warning"),
+            finding(Some("acme/b"), "new_network", "warning"),
+        ];
+        let none = TooYoung::default();
+        let view = UnusualView {
+            since: Instant(0),
+            until: Instant(1),
+            history_since: Instant(0),
+            findings,
+            total: 4,
+            keys: 2,
+            too_young: none.clone(),
+            too_seldom: none,
+        };
+        let mut screen = Screen { terminal: true, json: false, width: 80, colour: false, now: Instant(1) };
+        let told = text(&screen, &view);
+        let heads: Vec<&str> = told.lines().filter(|line| !line.starts_with("    ")).map(str::trim).collect();
+        let expected = "acme/b|critical: surge|warning: new_network|(no key)|warning: guessing|acme/a|warning: new_country";
+        assert_eq!(heads.join("|"), expected);
+        screen.terminal = false;
+        let kinds: Vec<String> =
+            text(&screen, &view).lines().skip(1).map(|line| line.split('\t').nth(2).unwrap_or_default().to_owned()).collect();
+        assert_eq!(kinds, ["surge", "guessing", "new_country", "new_network"], "a program has the order of the answer");
+    }
 }

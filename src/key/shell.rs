@@ -28,18 +28,19 @@ pub fn shell_parts(line: &str, width: usize) -> Vec<String> {
 
 /// A flag with a list that is too long for a line, as the same flag several times.
 fn list_parts(word: &str, width: usize) -> Vec<String> {
-    let fits = word.chars().count() + 3 <= width;
-    let Some((flag, list)) = word.split_once('=').filter(|_| !fits && word.starts_with("--") && !word.contains('\'')) else {
+    let fits = |word: &str| word.chars().count() + 3 <= width;
+    let bare = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\'')).unwrap_or(word);
+    let Some((flag, list)) = bare.split_once('=').filter(|_| !fits(word) && bare.starts_with("--") && !bare.contains('\'')) else {
         return vec![word.to_owned()];
     };
     let mut parts: Vec<String> = Vec::new();
     for entry in list.split(',') {
         match parts.last_mut() {
-            Some(part) if part.chars().count() + 1 + entry.chars().count() + 3 <= width => part.push_str(&format!(",{entry}")),
+            Some(part) if fits(&shell_word(&format!("{part},{entry}"))) => part.push_str(&format!(",{entry}")),
             _ => parts.push(format!("{flag}={entry}")),
         }
     }
-    parts
+    parts.iter().map(|part| shell_word(part)).collect()
 }
 
 /// The words of a line made by `shell_line`, as they stand there.
@@ -81,11 +82,15 @@ mod tests {
         let parts = ["doorward edit a/b", "--add-grant=leads.insert", "--add-grant=leads.list,a.b", "--add-grant=orders.read"];
         assert_eq!(shell_parts(line, 30), parts);
         assert_eq!(shell_parts(line, 80), [line]);
+        let line = "doorward edit a/b '--remove-grant=leads.insert,leads.list,blog.*'";
+        assert_eq!(shell_parts(line, 42), ["doorward edit a/b", "--remove-grant=leads.insert,leads.list", "'--remove-grant=blog.*'"]);
+        let line = "doorward edit a/b '--remove-tag=it'\\''s,fine'";
+        assert_eq!(shell_parts(line, 20), ["doorward edit a/b", "'--remove-tag=it'\\''s,fine'"], "such a list stays whole");
     }
 
     #[test]
     fn a_broken_line_is_the_same_to_a_shell() {
-        let words = ["printf", "%s|", "it's long", "a b  c", "\\", "'", "--flag=leads.*,orders.read", "ü"].map(str::to_owned);
+        let words = ["printf", "%s|", "it's long", "a b  c", "\\", "'", "leads.*,orders.read", "ü"].map(str::to_owned);
         let whole = shell_line(&words);
         let run = |script: &str| std::process::Command::new("sh").arg("-c").arg(script).output().unwrap().stdout;
         for width in [1, 12, 20, 40, 200] {

@@ -325,11 +325,11 @@ fn command(verb: &str, key: &Key, flags: &[&str]) -> Vec<String> {
     command
 }
 
-/// `2026-12-01 10:00`
+/// `2026-12-01 10:00 UTC`
 fn clock(at: Instant) -> String {
     let text = at.to_string();
     match (text.get(..10), text.get(11..16)) {
-        (Some(date), Some(time)) => format!("{date} {time}"),
+        (Some(date), Some(time)) => format!("{date} {time} UTC"),
         _ => text,
     }
 }

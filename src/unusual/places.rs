@@ -81,7 +81,7 @@ fn countries(key: &Key, usage: &Usage, frame: &Frame, found: &mut Vec<Finding>) 
         let at = begins(uses.first.unwrap_or(frame.since));
         let answer = if refused { ", refused since the key's countries do not hold it" } else { "" };
         let evidence = format!(
-            "{} from {}, first in the hour from {}{answer}; on {} of use before it came from {} only",
+            "{} from {}, first in the hour from {}{answer}; on {} of use before it came only from {}",
             counted(uses.count, "request"),
             country.as_str(),
             clock(at),

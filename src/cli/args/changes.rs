@@ -92,8 +92,8 @@ impl From<Unplaced> for UnknownCountry {
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "Examples:
   doorward create                                     asks its way through
-  doorward create --account acme --name web --grant 'leads.*' --network 203.0.113.0/24 --expires 365d
-  doorward create --account acme --name ci --grant deploy.start --json --request-id job-4711
+  doorward create --account acme --name web --grant 'leads.*' --expires 365d
+  doorward create --account acme --name ci --grant a.b --request-id job-4711
 
 The token is shown this once: only its digest is kept.")]
 pub(crate) struct Create {
@@ -143,7 +143,7 @@ pub(crate) struct Create {
   doorward edit acme/web --add-grant leads.export --expires never
   doorward edit acme/web --network any                    any address
   doorward edit acme/web --description 'Lead form' --if-revision 4
-  doorward edit --account acme --add-network 198.51.100.0/24    every key of acme, asked first
+  doorward edit --account acme --remove-grant leads.purge   every key of acme
 
 With a KEY, --account and --tag are new values; without one they choose the keys to change.
 A list flag without add or remove sets the whole list; an empty text empties it.")]
@@ -257,10 +257,10 @@ pub(crate) struct Copy {
 #[command(
     group = ArgGroup::new("how").args(["overlap", "extend", "finish", "cancel"]),
     after_help = "Examples:
-  doorward rotate acme/web --overlap 7d      the old secret stays good for a week
-  doorward usage acme/web                    who still uses the old one
-  doorward rotate acme/web --extend 7d       a week more, from now
-  doorward rotate acme/web --finish          the old secret retires now
+  doorward rotate acme/web --overlap 7d     the old secret stays good for a week
+  doorward usage acme/web                   who still uses the old one
+  doorward rotate acme/web --extend 7d      a week more, from now
+  doorward rotate acme/web --finish         the old secret retires now
 
 Without a flag the old secret retires at once."
 )]

@@ -29,9 +29,9 @@ pub(crate) struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  doorward create                            asks for everything that a key needs
+  doorward create                            asks for all that a key needs
   doorward list --expiring-within 30d        which keys end soon
-  doorward rotate acme/web --overlap 7d      a new secret; the old one stays good for a week
+  doorward rotate acme/web --overlap 7d      a new secret beside the old one
   doorward explain --key acme/web --function leads.insert --ip 203.0.113.9
   doorward status
 

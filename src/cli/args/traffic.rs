@@ -13,10 +13,10 @@ use crate::unusual::Severity;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   doorward usage                              all keys, the last 24 hours
-  doorward usage --top 20 --last 7d           the 20 keys that are used most, and all others together
-  doorward usage acme/web --last 7d           one key, and the last use of each of its secrets
-  doorward usage acme/web --by hour --local   drawn over time, by the clock on your wall
-  doorward usage --top 20 --by verdict        the same keys, and what they were answered
+  doorward usage --top 20 --last 7d           the 20 keys that are used most
+  doorward usage --top 20 --by verdict        and what they were answered
+  doorward usage acme/web --last 7d           one key, and who used its secrets
+  doorward usage acme/web --by hour --local   over time, by your own clock
   doorward usage --account acme --by function,verdict --json
   doorward usage --by day --since 2026-01-01 --until 2027-01-01 --csv > 2026.csv")]
 pub(crate) struct Usage {
@@ -38,7 +38,7 @@ pub(crate) struct Usage {
     /// To this moment, likewise; a date means its beginning
     #[arg(long, value_name = "WHEN")]
     pub(crate) until: Option<Moment>,
-    /// By these dimensions: function, verdict, secret, country, minute, hour, day, key
+    /// By these dimensions; country goes with key, minute, hour and day alone
     #[arg(long, value_name = "DIMENSION", value_delimiter = ',', value_parser = DIMENSIONS)]
     pub(crate) by: Vec<String>,
     /// Hours, days and times by this machine's time zone, or $TZ, instead of UTC
@@ -81,7 +81,7 @@ impl FromStr for Moment {
 /// `unusual`
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
-  doorward unusual                                the last 24 hours, against the four weeks before
+  doorward unusual                           the last 24 hours, against 4 weeks
   doorward unusual --since 7d --severity warning
   doorward unusual acme/web --json
 
@@ -112,10 +112,10 @@ fn when_argument(text: &str) -> Result<String, String> {
 /// `advise`
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
-  doorward advise                                        every key
+  doorward advise                            every key
   doorward advise acme/web
   doorward advise --only unused_grant,wide_grant --min-history 90d
-  doorward advise --account acme --apply                 shows the changes, asks, makes them
+  doorward advise --account acme --apply     shows changes, asks, makes them
 
 Advice with a 'doorward edit --remove-...' or '--add-...' is what --apply applies; the rest is for a person to decide.
 Nothing is suggested that would refuse what was answered 'ok' in the usage that is kept.")]

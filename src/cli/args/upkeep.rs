@@ -7,10 +7,10 @@ use clap::{ArgGroup, Args};
 #[command(
     group = ArgGroup::new("offline").args(["config", "data_dir"]),
     after_help = "Examples:
-  doorward check                                        the store and the index of the daemon that runs
-  doorward check --config /etc/doorward/doorward.toml   a store that no daemon uses
-  doorward check --head >> /mnt/elsewhere/heads         notes the end of the history, to be kept elsewhere
-  doorward check --against /mnt/elsewhere/heads         was the history cut off or written anew since?
+  doorward check                                     the daemon that runs
+  doorward check --data-dir /srv/doorward            a store that none uses
+  doorward check --head >> /mnt/elsewhere/heads      notes the history's end
+  doorward check --against /mnt/elsewhere/heads      was it cut off since?
 
 It reads every row with its checksum, holds keys, names, history and index against one another, and verifies the MACs of
 the history's chain. Exit code: 0 when nothing is wrong, 1 when something is damaged."
@@ -70,7 +70,7 @@ pub(crate) struct Backup {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   doorward restore /mnt/backup/doorward --data-dir /var/lib/doorward
-  doorward restore /mnt/backup/doorward --id 12 --data-dir ./look --pepper-file /root/pepper
+  doorward restore /mnt/backup/doorward --id 12 --data-dir ./look
 
 The directory must be missing, or empty but for the pepper. What was changed after the backup was taken is not in it:
 keys revoked since are good again.")]

@@ -2,7 +2,9 @@
 
 mod chart;
 mod csv;
+mod names;
 mod page;
+mod series;
 mod tables;
 mod zone;
 

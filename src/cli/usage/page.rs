@@ -117,7 +117,9 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
     let span = shown(view.since, view.until);
     let mut parts = vec![format!("{} verifies of {}", grouped(view.total), report.whose())];
     if view.total > 0 {
-        parts.extend(view.denied.map(|denied| format!("{} denied", share(denied, view.total))));
+        parts.extend(
+            view.denied.map(|denied| if denied == 0 { "none denied".to_owned() } else { format!("{} denied", share(denied, view.total)) }),
+        );
         parts.push(rate(view.total, seconds));
     }
     let mut text: String =

@@ -1,9 +1,12 @@
 //! A report by dimensions: bars for one, columns for time, a sparkline for each of what is counted over time, rows for the rest.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::chart::{Point, bar, columns, sparkline};
+use super::chart::{Point, bar, columns};
+use super::names::{cut, fitted, hue, is_time, longest, name, name_width, title};
 use super::page::heading;
+use super::series::series;
 use super::{Report, share};
 use crate::admin::wire::{UsageRow, UsageView};
 use crate::cli::exit::Failure;
@@ -15,36 +18,11 @@ use crate::key::{Instant, KeyId};
 const HEIGHT: usize = 8;
 /// Periods that are told one by one below their chart.
 const PERIODS: usize = 62;
-/// A line has a name at most this part of it.
-const NAME_PART: (usize, usize) = (2, 5);
 /// Characters that a bar needs to tell anything.
-const BAR: usize = 6;
-/// Characters of a sparkline's period at most.
-const SPARK: usize = 4;
+pub(super) const BAR: usize = 6;
 /// From these widths on a terminal has room for denials, and for ids beside names.
-const WITH_DENIED: usize = 56;
+pub(super) const WITH_DENIED: usize = 56;
 const WITH_IDS: usize = 150;
-/// Where tokens that no key has stand among secrets, unless it is told among keys already.
-const NO_KEY: &str = "(no key)";
-const TITLES: [(&str, &str); 8] = [
-    ("function", "FUNCTION"),
-    ("verdict", "VERDICT"),
-    ("secret", "SECRET"),
-    ("country", "COUNTRY"),
-    ("minute", "MINUTE"),
-    ("hour", "HOUR"),
-    ("day", "DAY"),
-    ("key", "KEY"),
-];
-
-fn title(dimension: &str) -> &'static str {
-    TITLES.iter().find(|(name, _)| *name == dimension).map_or("", |(_, title)| title)
-}
-
-fn is_time(dimension: &str) -> bool {
-    ["minute", "hour", "day"].contains(&dimension)
-}
-
 /// The report by these dimensions, or of the keys that are used most.
 pub(super) fn report(report: &Report, by: &[&str], top: Option<usize>) -> Result<String, Failure> {
     let view = report.ask(by, top)?;
@@ -93,28 +71,6 @@ pub(super) fn points(view: &UsageView) -> Vec<Point> {
     let mut points: Vec<Point> = known.chain(unknown).collect();
     points.sort_unstable_by_key(|point| point.at);
     points
-}
-
-/// A row's name by one dimension.
-fn name(report: &Report, row: &UsageRow, dimension: &str) -> String {
-    let others = |keys: u64| if report.screen.terminal { format!("({} others)", grouped(keys)) } else { "(others)".to_owned() };
-    match dimension {
-        "function" => row.function.clone(),
-        "verdict" => row.verdict.clone(),
-        "country" => row.country.clone(),
-        "secret" => row.version.map(|version| version.to_string()).or_else(|| row.key.is_none().then(|| NO_KEY.to_owned())),
-        "key" => row.keys.map(others).or_else(|| row.key.clone()),
-        _ => row.at.map(|at| report.zone.exact(at)),
-    }
-    .unwrap_or_else(|| "-".to_owned())
-}
-
-fn hue(dimension: &str, name: &str) -> Hue {
-    match (dimension, name) {
-        ("verdict", "ok") => Hue::Good,
-        ("verdict", _) => Hue::Bad,
-        _ => Hue::Plain,
-    }
 }
 
 fn denied_hue(denied: u64, count: u64) -> Hue {
@@ -177,8 +133,12 @@ fn drawn(report: &Report, title: &'static str, lines: &[Line], total: u64, width
     let part = if is_time(&title.to_ascii_lowercase()) { screen.width * 2 } else { screen.width };
     let name_width = name_width(part, lines.iter().map(|line| line.name.as_str()), title);
     let count_width = lines.iter().map(|line| console::measure_text_width(&grouped(line.count))).max().unwrap_or(0).max("VERIFIES".len());
-    let taken = name_width + 2 + count_width + 2 + 9 + 2 + if with_denied { 9 } else { 0 } + if with_ids { 38 } else { 0 };
-    let room = screen.width.saturating_sub(taken);
+    let taken = name_width + 2 + count_width + 2 + 9 + if with_denied { 9 } else { 0 } + if with_ids { 38 } else { 0 };
+    let left = screen.width.saturating_sub(taken);
+    let room = left.saturating_sub(2);
+    // Where there is no bar, names have its room.
+    let name_width =
+        if room < BAR { longest(lines.iter().map(|line| line.name.as_str()), title).min(name_width + left) } else { name_width };
     let mut titles = vec![title, "VERIFIES", "SHARE"];
     titles.extend(with_denied.then_some("DENIED"));
     titles.extend((room >= BAR).then_some(""));
@@ -210,31 +170,6 @@ fn drawn(report: &Report, title: &'static str, lines: &[Line], total: u64, width
         grid.row(cells);
     }
     grid.render(screen)
-}
-
-/// Characters for names: what the longest needs, within a part of the line.
-fn name_width<'n>(width: usize, names: impl Iterator<Item = &'n str>, title: &str) -> usize {
-    let longest = names.map(console::measure_text_width).max().unwrap_or(0).max(title.len());
-    longest.min((width * NAME_PART.0 / NAME_PART.1).max(12))
-}
-
-/// Characters for each of several columns of names, which have so many together, the blanks behind them included: the longest give way.
-fn fitted<'n>(dimensions: &[&str], rows: impl Iterator<Item = &'n [String]>, room: usize) -> Vec<usize> {
-    let mut widths: Vec<usize> = dimensions.iter().map(|dimension| title(dimension).len()).collect();
-    for row in rows {
-        widths.iter_mut().zip(row).for_each(|(width, name)| *width = (*width).max(console::measure_text_width(name)));
-    }
-    while widths.iter().map(|width| width + 2).sum::<usize>() > room {
-        match widths.iter_mut().max() {
-            Some(longest) if *longest > BAR => *longest -= 1,
-            _ => break,
-        }
-    }
-    widths
-}
-
-fn cut(name: &str, width: usize) -> String {
-    console::truncate_str(name, width, "…").into_owned()
 }
 
 /// The periods one below the other.
@@ -289,77 +224,36 @@ fn period(report: &Report, unit: &str, view: &UsageView, at: Instant) -> String 
     }
 }
 
-/// A sparkline for each combination of the categories, each by its own most.
-fn series(report: &Report, unit: &str, categories: &[&str], view: &UsageView, periods: &[Point]) -> String {
-    let screen = report.screen;
-    let place: BTreeMap<Instant, usize> = periods.iter().enumerate().map(|(place, point)| (point.at, place)).collect();
-    let empty: Vec<Option<u64>> = periods.iter().map(|point| point.count.map(|_| 0)).collect();
-    let mut order: Vec<Vec<String>> = Vec::new();
-    let mut found: BTreeMap<Vec<String>, (u64, Vec<Option<u64>>)> = BTreeMap::new();
-    for row in &view.rows {
-        let names: Vec<String> = categories.iter().map(|category| name(report, row, category)).collect();
-        if !found.contains_key(&names) {
-            order.push(names.clone());
+/// The rows of a report with their names by these dimensions: what has most first, and within that what has most of it. The keys of `--top` stay as they are.
+fn ordered<'v>(report: &Report, by: &[&str], view: &'v UsageView) -> Vec<(&'v UsageRow, Vec<String>)> {
+    let names = |row: &UsageRow| by.iter().map(|dimension| name(report, row, dimension)).collect::<Vec<_>>();
+    let mut rows: Vec<(&UsageRow, Vec<String>)> = view.rows.iter().map(|row| (row, names(row))).collect();
+    let mut sums: BTreeMap<Vec<String>, u64> = BTreeMap::new();
+    let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+    for (row, names) in &rows {
+        for depth in 1..=names.len() {
+            let sum = sums.entry(names[..depth].to_vec()).or_default();
+            *sum = sum.saturating_add(row.count);
         }
-        let (sum, counts) = found.entry(names).or_insert_with(|| (0, empty.clone()));
-        *sum = sum.saturating_add(row.count);
-        if let Some(count) = row.at.and_then(|at| place.get(&at)).and_then(|place| counts.get_mut(*place)) {
-            *count = Some(count.unwrap_or(0).saturating_add(row.count));
-        }
+        let rank = ranks.len();
+        ranks.entry(names[0].clone()).or_insert(rank);
     }
-    if report.arguments.top.is_none() {
-        order.sort_by_key(|names| (std::cmp::Reverse(found[names].0), names.clone()));
-    }
-    let mut titles: Vec<&'static str> = categories.iter().map(|category| title(category)).collect();
-    titles.extend(["VERIFIES", "SHARE"]);
-    titles.push(match unit {
-        "minute" => "PER MINUTE, EACH LINE BY ITS OWN MOST",
-        "hour" => "PER HOUR, EACH LINE BY ITS OWN MOST",
-        _ => "PER DAY, EACH LINE BY ITS OWN MOST",
+    rows.sort_by(|(_, a), (_, b)| {
+        let by_rank = if report.arguments.top.is_some() { ranks[&a[0]].cmp(&ranks[&b[0]]) } else { Ordering::Equal };
+        let by_sums = (1..=a.len()).map(|depth| sums[&b[..depth]].cmp(&sums[&a[..depth]]).then_with(|| a[depth - 1].cmp(&b[depth - 1])));
+        by_sums.fold(by_rank, Ordering::then)
     });
-    let with_share = screen.width >= WITH_DENIED;
-    let count_width = order.iter().map(|names| console::measure_text_width(&grouped(found[names].0))).max().unwrap_or(0).max(8);
-    let rest = screen.width.saturating_sub(count_width + 2 + if with_share { 9 } else { 0 } + 2);
-    let widths = fitted(categories, order.iter().map(Vec::as_slice), rest / 2);
-    let room = rest.saturating_sub(widths.iter().map(|width| width + 2).sum()).max(BAR);
-    if !with_share {
-        titles.retain(|title| *title != "SHARE");
-    }
-    if room < 38 {
-        titles.pop();
-        titles.push(match unit {
-            "minute" => "MINUTES",
-            "hour" => "HOURS",
-            _ => "DAYS",
-        });
-    }
-    let mut grid = Grid::new(&titles).right("VERIFIES").right("SHARE");
-    for names in order {
-        let (sum, counts) = &found[&names];
-        let mut cells: Vec<_> = categories
-            .iter()
-            .zip(names.iter().zip(&widths))
-            .map(|(category, (name, width))| field(cut(name, *width), hue(category, name)))
-            .collect();
-        cells.push(grouped(*sum).into());
-        cells.extend(with_share.then(|| share(*sum, view.total).into()));
-        let wide = (room / counts.len().max(1)).clamp(1, SPARK);
-        let line: String = sparkline(counts, room).chars().flat_map(|cell| std::iter::repeat_n(cell, wide)).collect();
-        // Blanks are counts of zero: cells would lose them.
-        cells.push(line.replace(' ', "\u{a0}").into());
-        grid.row(cells);
-    }
-    grid.render(screen).replace('\u{a0}', " ")
+    rows
 }
 
 /// A row for each combination, with its share.
 fn rows(report: &Report, by: &[&str], view: &UsageView) -> String {
     let screen = report.screen;
-    let names: Vec<Vec<String>> = view.rows.iter().map(|row| by.iter().map(|dimension| name(report, row, dimension)).collect()).collect();
+    let ordered = ordered(report, by, view);
     let with_share = screen.width >= WITH_DENIED;
     let count_width = view.rows.iter().map(|row| console::measure_text_width(&grouped(row.count))).max().unwrap_or(0).max(8);
     let rest = screen.width.saturating_sub(count_width + 2 + if with_share { 9 } else { 0 } + 2);
-    let widths = fitted(by, names.iter().map(Vec::as_slice), if with_share { rest * 3 / 4 } else { rest });
+    let widths = fitted(by, ordered.iter().map(|(_, names)| names.as_slice()), if with_share { rest * 3 / 4 } else { rest });
     let room = rest.saturating_sub(widths.iter().map(|width| width + 2).sum());
     let mut titles: Vec<&'static str> = by.iter().map(|dimension| title(dimension)).collect();
     titles.push("VERIFIES");
@@ -368,7 +262,7 @@ fn rows(report: &Report, by: &[&str], view: &UsageView) -> String {
     let mut grid = Grid::new(&titles).right("VERIFIES").right("SHARE");
     let most = view.rows.iter().map(|row| row.count).max().unwrap_or(0);
     let mut before: &[String] = &[];
-    for (row, names) in view.rows.iter().zip(&names) {
+    for (row, names) in &ordered {
         // What the line above tells already is left out.
         let same = names.iter().zip(before).take_while(|(name, before)| name == before).count();
         let worst = by.iter().zip(names).map(|(dimension, name)| hue(dimension, name)).find(|hue| *hue != Hue::Plain).unwrap_or(Hue::Plain);
@@ -404,7 +298,7 @@ fn flat(report: &Report, by: &[&str], view: &UsageView) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::admin::wire::{Interval, Period};
     use crate::cli::args::Cli;
@@ -414,10 +308,10 @@ mod tests {
     use crate::cli::usage::zone::Zone;
     use clap::Parser;
 
-    const HOUR: i64 = 3_600_000;
+    pub(crate) const HOUR: i64 = 3_600_000;
 
     /// What `usage` draws of a report that is in hand. The daemon of the way to ask it is not there.
-    fn at_width(width: usize, terminal: bool, flags: &str, draw: impl Fn(&Report) -> String) -> String {
+    pub(crate) fn at_width(width: usize, terminal: bool, flags: &str, draw: impl Fn(&Report) -> String) -> String {
         let line = ["doorward", "usage"].into_iter().chain(flags.split_whitespace());
         let Verb::Usage(arguments) = Cli::try_parse_from(line).unwrap().verb else { unreachable!() };
         let arguments: Usage = arguments;
@@ -431,7 +325,7 @@ mod tests {
         text
     }
 
-    fn view(rows: Vec<UsageRow>) -> UsageView {
+    pub(crate) fn view(rows: Vec<UsageRow>) -> UsageView {
         let total = rows.iter().map(|row| row.count).sum();
         UsageView { until: Instant(31 * 24 * HOUR), total, denied: Some(3), rows, ..super::super::tests::nothing() }
     }
@@ -518,6 +412,24 @@ mod tests {
         let by_both = view(vec![row(None, Some("(no key)"), 2), row(Some(1), Some("acme/web"), 7)]);
         let plain = at_width(80, false, "", |report| flat(report, &["key", "secret"], &by_both));
         assert_eq!(plain, "KEY\tSECRET\tVERIFIES\tID\n(no key)\t-\t2\t\nacme/web\t1\t7\t\n");
+    }
+
+    #[test]
+    fn what_has_most_comes_first_and_so_within_it() {
+        let row = |function: &str, verdict: &str, count| UsageRow {
+            function: Some(function.into()),
+            verdict: Some(verdict.into()),
+            count,
+            ..UsageRow::default()
+        };
+        let counted = view(vec![row("a", "ok", 5), row("b", "ok", 3), row("b", "expired", 4), row("c", "ok", 7)]);
+        let told = |flags: &str| at_width(80, true, flags, |report| rows(report, &["function", "verdict"], &counted));
+        let figures =
+            |text: &str| text.lines().skip(1).map(|line| line.split_whitespace().find_map(|word| word.parse().ok()).unwrap()).collect();
+        let sorted: Vec<u64> = figures(&told(""));
+        assert_eq!(sorted, [4, 3, 7, 5], "b has 7 in all, as c: by name then");
+        let ranked: Vec<u64> = figures(&told("--top 3"));
+        assert_eq!(ranked, [5, 4, 3, 7], "the daemon has put the keys in order");
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn a_surge_says_what_was_seen_and_what_was_expected() {
     let surge = only(found(&usage, &frame));
     assert_eq!(
         surge.evidence,
-        "4000 requests in the hour from 2026-12-21 10:00; the same hour of the 28 days before had 100 (median), and 1 hour more like it"
+        "4000 requests in the hour from 2026-12-21 10:00 UTC; the same hour of the 28 days before had 100 (median), and 1 hour more like it"
     );
     assert_eq!((surge.kind, surge.severity, surge.seen, surge.expected), (Kind::Surge, Severity::Critical, 4_000, 100));
     assert_eq!((line(&surge).as_str(), surge.at), ("doorward disable acme/web", begins(MONDAY + 28 * 24 + 10)));
@@ -83,7 +83,7 @@ fn a_new_country_is_refused_or_could_be() {
     let finding = only(found(&usage, &frame));
     assert_eq!(
         finding.evidence,
-        "4 requests from BR, first in the hour from 2026-12-21 03:00; on 28 days of use before it came from DE only"
+        "4 requests from BR, first in the hour from 2026-12-21 03:00 UTC; on 28 days of use before it came only from DE"
     );
     assert_eq!(line(&finding), "doorward edit acme/web --add-country=DE");
     let bound = |countries: &[&str]| {
@@ -117,7 +117,7 @@ fn a_new_network_is_told_unless_new_ones_are_usual() {
     let now = begins(frame.since).0;
     usage.networks.push(seen("203.0.113.0/24", now + 5));
     let finding = only(found(&usage, &frame));
-    assert_eq!(finding.evidence, "first used from 203.0.113.0/24 at 2026-12-21 00:00; on 27 days of use before from 1 network only");
+    assert_eq!(finding.evidence, "first used from 203.0.113.0/24 at 2026-12-21 00:00 UTC; on 27 days of use before from 1 network only");
     assert_eq!(line(&finding), "doorward edit acme/web --add-network=192.0.2.0/24");
     for days in [3, 9, 15] {
         usage.networks.push(seen(&format!("10.{days}.0.0/24"), now - days * 86_400_000));
@@ -155,13 +155,13 @@ fn a_key_wakes_after_weeks_or_was_never_used() {
     let finding = only(found(&usage, &frame));
     assert_eq!(
         finding.evidence,
-        "used again in the hour from 2026-12-21 05:00, 3 requests answered 'ok' since; used before on 2026-10-24, then idle for 58 days"
+        "used again in the hour from 2026-12-21 05:00 UTC, 3 requests answered 'ok' since; used before on 2026-10-24, then idle for 58 days"
     );
     usage.used_before = None;
     let mut new = key();
     new.created_at = begins(MONDAY - 24 * 7);
     let finding = only(judge(Some(&new), &usage, &frame, &Limits::default()).findings);
-    assert!(finding.evidence.starts_with("first used in the hour from 2026-12-21 05:00"), "{}", finding.evidence);
+    assert!(finding.evidence.starts_with("first used in the hour from 2026-12-21 05:00 UTC"), "{}", finding.evidence);
     new.created_at = begins(MONDAY + 24 * 20);
     assert_eq!(judge(Some(&new), &usage, &frame, &Limits::default()).findings, [], "made last week");
     let mut blind = frame.clone();
@@ -184,7 +184,10 @@ fn old_secrets_in_use() {
         judge(Some(&key), &usage, &frame, &Limits::default()).findings
     };
     let retired = only(told(-day, 5, 7));
-    assert_eq!(retired.evidence, "secret 1 has retired and was presented 7 times, last in the hour from 2026-12-21 02:00; it was refused");
+    assert_eq!(
+        retired.evidence,
+        "secret 1 has retired and was presented 7 times, last in the hour from 2026-12-21 02:00 UTC; it was refused"
+    );
     assert_eq!((retired.severity, line(&retired).as_str()), (Severity::Warning, "doorward usage acme/web --by secret,verdict,hour"));
     assert_eq!(told(-day, 5, 0), []);
     let overlap = only(told(5 * day, 1, 0));
