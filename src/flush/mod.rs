@@ -271,10 +271,12 @@ impl Worker {
 
     /// Writes the rows of a table, batch by batch; one sync at the end is enough for all, since it reaches back to the first.
     fn write(&mut self, frozen: &mut Frozen, last: bool) -> Result<(), StoreError> {
+        let mut batch = UsageBatch::default();
         while frozen.left() > 0 {
             let begun = time::Instant::now();
             let rows = frozen.whole(ROWS_WRITTEN);
-            let mut batch = batch(frozen.next(rows), self.shared.clock.steady());
+            batch.rows.clear();
+            batch.rows.extend(counted(frozen.next(rows), self.shared.clock.steady()));
             let after = frozen.after(rows);
             batch.written = Some(UsageMark { generation: after.generation, rows: after.rows });
             let is_last = rows == frozen.left();
@@ -336,14 +338,13 @@ fn next(now: Instant, interval_ms: i64) -> Duration {
 }
 
 /// What the store is told of rows. None is of later than the present: what a wall clock that was ahead by mistake told of is of now.
-fn batch(rows: impl Iterator<Item = Row>, present: Instant) -> UsageBatch {
+fn counted(rows: impl Iterator<Item = Row>, present: Instant) -> impl Iterator<Item = Counted> {
     let this_minute = u32::try_from(present.0.div_euclid(MINUTE_MS)).unwrap_or(0);
-    let counted = rows.map(|row| {
+    rows.map(move |row| {
         let Row { key, minute, version, function, verdict, country, count, last_at, last_address, missed_networks } = row;
         let last_at = if minute > this_minute { present } else { last_at };
         Counted { key, minute: minute.min(this_minute), version, function, verdict, country, count, last_at, last_address, missed_networks }
-    });
-    UsageBatch { rows: counted.collect(), ..UsageBatch::default() }
+    })
 }
 
 /// Rows come as the store writes them: so none is sorted again.

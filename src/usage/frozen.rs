@@ -13,9 +13,10 @@ pub struct Frozen {
 }
 
 /// What the order of a row is told by nearly always, beside its place.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Ordered {
-    key: KeyId,
+    /// The id as a number of the same order.
+    key: u128,
     /// Of [`MINUTES_TOGETHER`] minutes.
     period: u32,
     place: u32,
@@ -60,6 +61,12 @@ pub struct Row {
     pub missed_networks: bool,
 }
 
+impl From<Ordered> for u32 {
+    fn from(row: Ordered) -> u32 {
+        row.place
+    }
+}
+
 impl Frozen {
     /// `written` rows are in the store.
     pub(super) fn new(live: Live, written: usize) -> Frozen {
@@ -69,14 +76,11 @@ impl Frozen {
     /// Puts the rows into their order: first into their buckets, which then are sorted each for itself, in the processor's cache.
     pub(super) fn sort(&mut self) {
         let Frozen { live, order, .. } = self;
-        let found = |&place: &u32| {
-            let row = live.row(place);
-            Ordered { key: row.key(), period: row.minute() / MINUTES_TOGETHER, place }
-        };
-        let rows: Vec<Ordered> = live.taken().iter().map(found).collect();
+        let places = live.taken();
+        let buckets: Vec<u8> = live.rows_of(places).map(|row| row.key().bucket()).collect();
         let mut ends = [0; BUCKETS];
-        for row in &rows {
-            ends[usize::from(row.key.bucket())] += 1;
+        for &bucket in &buckets {
+            ends[usize::from(bucket)] += 1;
         }
         let (mut begins, mut begin) = ([0; BUCKETS], 0);
         for (first, end) in begins.iter_mut().zip(&mut ends) {
@@ -85,15 +89,15 @@ impl Frozen {
             *end = begin;
         }
         let mut next = begins;
-        *order = vec![Ordered { key: KeyId::NONE, period: 0, place: 0 }; rows.len()];
-        for row in rows {
-            let next = &mut next[usize::from(row.key.bucket())];
-            order[*next] = row;
+        *order = vec![Ordered::default(); places.len()];
+        for ((row, &place), bucket) in live.rows_of(places).zip(places).zip(buckets) {
+            let next = &mut next[usize::from(bucket)];
+            order[*next] = Ordered { key: u128::from_be_bytes(row.key().0), period: row.minute() / MINUTES_TOGETHER, place };
             *next += 1;
         }
         for (begin, end) in begins.into_iter().zip(ends) {
             order[begin..end].sort_unstable_by(|a, b| {
-                let first = (a.period, a.key.0).cmp(&(b.period, b.key.0));
+                let first = (a.period, a.key).cmp(&(b.period, b.key));
                 first.then_with(|| live.row(a.place).order().cmp(&live.row(b.place).order()))
             });
         }
@@ -108,7 +112,8 @@ impl Frozen {
     pub fn whole(&self, most: usize) -> usize {
         let next = &self.order[self.written.min(self.order.len())..];
         let Some(beyond) = next.get(most) else { return next.len() };
-        let together = |row: &&Ordered| row.period == beyond.period && row.key.bucket() == beyond.key.bucket();
+        let bucket = |row: &Ordered| KeyId(row.key.to_be_bytes()).bucket();
+        let together = |row: &&Ordered| row.period == beyond.period && bucket(row) == bucket(beyond);
         let cut = next[..most].iter().rev().take_while(together).count();
         if most - cut >= most / 2 { most - cut } else { most }
     }
@@ -116,8 +121,7 @@ impl Frozen {
     /// The next rows to write.
     pub fn next(&self, most: usize) -> impl Iterator<Item = Row> {
         let next = &self.order[self.written.min(self.order.len())..];
-        next.iter().take(most).map(|ordered| {
-            let slot = self.live.row(ordered.place);
+        self.live.rows_of(next).take(most).map(|slot| {
             let row = Row {
                 key: slot.key(),
                 minute: slot.minute(),

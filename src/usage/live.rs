@@ -17,6 +17,8 @@ const PAGE: usize = 4_096;
 pub(super) const UNFINISHED: &str = "live.new";
 /// Places that are looked at for a row. At 7/8 full, and rows apart by their hash, a free one is nearly always among them.
 const PROBES: usize = 256;
+/// Rows that are asked for ahead of the one that is looked at.
+const AHEAD: usize = 16;
 
 /// Places of the smallest table: 2 MiB. (Tests want to see it grow soon.)
 pub(super) const FEWEST: usize = if cfg!(test) { 1 << 8 } else { 1 << 15 };
@@ -138,7 +140,21 @@ impl Live {
 
     /// Asks for the line in which a row of this hash begins to be looked for.
     pub(super) fn prefetch(&self, hash: u64) {
-        let place = self.place(hash as u32);
+        self.prefetch_place(hash as u32);
+    }
+
+    /// The rows of places, in their order; each is asked for before it is needed.
+    pub(super) fn rows_of<'a>(&'a self, places: &'a [impl Copy + Into<u32>]) -> impl Iterator<Item = &'a Slot> {
+        places.iter().enumerate().map(|(at, &place)| {
+            if let Some(&later) = places.get(at + AHEAD) {
+                self.prefetch_place(later.into());
+            }
+            self.row(place.into())
+        })
+    }
+
+    fn prefetch_place(&self, number: u32) {
+        let place = self.place(number);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a hint, which reads nothing.
         unsafe {
