@@ -6,6 +6,7 @@ mod changes;
 pub mod check;
 mod checkpoint;
 mod directory;
+mod framing;
 mod functions;
 mod guesses;
 mod history;
@@ -171,7 +172,8 @@ impl Store {
         if holds == Holds::Remains {
             return Err(open_error("Corruption: its file CURRENT is missing".to_owned()));
         }
-        if let Some(fault) = Witness::open_to_read(path).and_then(|witness| witness.manifest_fault(path)).map_err(system_error)? {
+        let witness = Witness::open_to_read(path).map_err(system_error)?;
+        if let Some(fault) = file_fault(path, &witness).map_err(system_error)? {
             return Err(open_error(fault));
         }
         let (mut database, families) = options::rocksdb_options(&options);
@@ -191,7 +193,7 @@ impl Store {
     pub fn open_to_read(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
         let open_error = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         let witness = Witness::open_to_read(path).map_err(|error| open_error(error.to_string()))?;
-        if let Some(fault) = witness.manifest_fault(path).map_err(|error| open_error(error.to_string()))? {
+        if let Some(fault) = file_fault(path, &witness).map_err(|error| open_error(error.to_string()))? {
             return Err(open_error(fault));
         }
         let (mut database, families) = options::rocksdb_options(&options);
@@ -343,6 +345,11 @@ impl Store {
     pub(crate) fn syncs(&self) -> u64 {
         self.0.syncs.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+/// What is wrong with the files that RocksDB reads first, of what it would not see itself, or not come to an end with.
+fn file_fault(path: &Path, witness: &Witness) -> std::io::Result<Option<String>> {
+    Ok(witness.manifest_fault(path)?.or(framing::fault(path)?))
 }
 
 /// What to do about files that are not as they should be.
