@@ -18,10 +18,12 @@ use super::users::UNTOLD;
 use super::{Refusal, Shared};
 use crate::clock;
 
-/// What a connection's thread needs at most is far below this.
-const STACK_BYTES: usize = 256 * 1024;
 /// The pause after an accept that failed even so: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After so many connections that were turned away since their peer floods, a pause: who opens as many as the kernel allows would otherwise take a processor. Others
+/// wait in the queue no longer than while such connections were served.
+const THROTTLED_AT_ONCE: u64 = 32;
+const THROTTLED_PAUSE: Duration = Duration::from_millis(1);
 /// A lasting want of descriptors or threads is logged this often.
 pub(super) const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -71,16 +73,19 @@ impl Shared {
         }
         let connection = match table.admit(number, stream, peer, clock::uptime(), self.limits.max_connections) {
             Ok(connection) => connection,
-            Err(stream) => {
+            Err((stream, reason)) => {
                 drop(table);
-                return self.turn_away(&stream, Refusal::Limit);
+                self.turn_away(&stream, reason);
+                if reason == Refusal::Throttled && self.refused[reason as usize].load(Ordering::Relaxed).is_multiple_of(THROTTLED_AT_ONCE) {
+                    thread::sleep(THROTTLED_PAUSE);
+                }
+                return;
             }
         };
         self.most.fetch_max(table.len() as u64, Ordering::Relaxed);
         drop(table);
-        let service = Service::new(Arc::clone(self), number, Arc::clone(&connection));
-        match thread::Builder::new().name("verify".into()).stack_size(STACK_BYTES).spawn(move || service.run()) {
-            Ok(_) => drop(self.accepted.fetch_add(1, Ordering::Relaxed)),
+        match self.threads.give(Service::new(Arc::clone(self), number, Arc::clone(&connection))) {
+            Ok(()) => drop(self.accepted.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
                 if let Some(before) = self.complaints.take() {
                     error!(%error, before, "the kernel refuses a thread for a verify connection");

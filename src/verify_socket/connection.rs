@@ -42,6 +42,8 @@ pub struct Progress {
     pub known: usize,
     /// Frames that broke the protocol.
     pub errors: usize,
+    /// Bytes of these that were read.
+    pub refused_bytes: usize,
     /// The connection ends after the answers are written.
     pub closes: bool,
     /// There may be more whole frames, for which the answers have no room: they are to be written first.
@@ -61,7 +63,8 @@ impl Conversation {
 
     /// Answers whole frames in `bytes`, in order, appending to `out`: all of them, or as many as have room in the answers. All are answered as of `now`.
     pub fn advance(&mut self, bytes: &[u8], door: &Door, now: Instant, out: &mut Vec<u8>) -> Progress {
-        let mut progress = Progress { used: 0, needed: HEADER_BYTES, requests: 0, known: 0, errors: 0, closes: false, is_full: false };
+        let mut progress =
+            Progress { used: 0, needed: HEADER_BYTES, requests: 0, known: 0, errors: 0, refused_bytes: 0, closes: false, is_full: false };
         let mut round = Round::default();
         let full = out.len() + FULL_BYTES;
         while !progress.closes && !progress.is_full {
@@ -70,7 +73,10 @@ impl Conversation {
                     progress.used += length;
                     let taken = self.take(&frame, &mut round, door, now, out);
                     progress.is_full = out.len() > full;
-                    taken.map_err(|(code, message)| (frame.tag, code, message))
+                    taken.map_err(|(code, message)| {
+                        progress.refused_bytes += length;
+                        (frame.tag, code, message)
+                    })
                 }
                 Ok(Decoded::Partial(needed)) => {
                     progress.needed = needed;

@@ -7,6 +7,7 @@ mod latency;
 mod peer;
 mod serve;
 mod table;
+mod threads;
 mod users;
 
 use std::io;
@@ -29,7 +30,9 @@ pub use latency::{LatencyFigures, TIMED_READ};
 pub use peer::{FREE_MISSES, MISSES_PER_SECOND};
 
 use latency::Latency;
+use serve::Service;
 use table::{Patience, Table};
+use threads::Threads;
 use users::{Refused, Users};
 
 /// The reaper looks so often, or more often where patience is short.
@@ -91,6 +94,8 @@ pub enum Refusal {
     Threads,
     /// Its user may not ask.
     Forbidden,
+    /// Its process opens many, and none of its tokens belongs to a key.
+    Throttled,
 }
 
 /// Why a connection ended.
@@ -122,6 +127,7 @@ struct Shared {
     limits: Limits,
     stopping: AtomicBool,
     table: Mutex<Table>,
+    threads: Arc<Threads<Service>>,
     all_closed: Condvar,
     /// Only the accepting thread's.
     turned_away: Mutex<Refused>,
@@ -137,7 +143,7 @@ struct Shared {
 
 impl Refusal {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Refusal; 4] = [Refusal::Limit, Refusal::Descriptors, Refusal::Threads, Refusal::Forbidden];
+    pub const ALL: [Refusal; 5] = [Refusal::Limit, Refusal::Descriptors, Refusal::Threads, Refusal::Forbidden, Refusal::Throttled];
 
     /// Its name, as every interface writes it.
     pub fn as_str(self) -> &'static str {
@@ -146,6 +152,7 @@ impl Refusal {
             Refusal::Descriptors => "descriptors",
             Refusal::Threads => "threads",
             Refusal::Forbidden => "forbidden",
+            Refusal::Throttled => "throttled",
         }
     }
 
@@ -156,6 +163,7 @@ impl Refusal {
             Refusal::Descriptors => (ErrorCode::Busy, "the server has no descriptor for this connection"),
             Refusal::Threads => (ErrorCode::Busy, "the server has no thread for this connection"),
             Refusal::Forbidden => (ErrorCode::Forbidden, "verify.users does not name the user of this process"),
+            Refusal::Throttled => (ErrorCode::Busy, "this process opens many connections, and none of its tokens belongs to a key"),
         }
     }
 }
@@ -194,6 +202,7 @@ impl VerifySocket {
             limits,
             stopping: AtomicBool::new(false),
             table: Mutex::new(Table::new(users)),
+            threads: Threads::new(),
             all_closed: Condvar::new(),
             turned_away: Mutex::default(),
             complaints: Quota::new(1, accept::COMPLAINT_INTERVAL),
@@ -260,6 +269,7 @@ impl VerifySocket {
         if self.reaping.join().is_err() {
             error!("the verify socket's reaping thread had panicked");
         }
+        self.shared.threads.stop();
         let mut table = self.shared.table.lock();
         // The read side only: what has arrived is still read, and its answer written.
         table.cut_all(End::Stopping);

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tracing::{debug, warn};
@@ -14,7 +15,9 @@ use zeroize::Zeroizing;
 
 use super::connection::{Conversation, MOST_ANSWER_BYTES, Progress};
 use super::latency::TIMED_READ;
+use super::peer::LOOK;
 use super::table::{Connection, Phase};
+use super::threads::Work;
 use super::{End, Shared};
 use crate::clock;
 use crate::protocol::{HEADER_BYTES, MAX_BODY_BYTES};
@@ -25,6 +28,8 @@ const FIRST_BUFFER_BYTES: usize = 4 * 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Room for answers at first. It doubles as it is needed, up to [`MOST_ANSWER_BYTES`] to the byte.
 const FIRST_ANSWER_BYTES: usize = 1024;
+/// Of requests that are refused unread, so many bytes count as one that was answered: reading them is the work.
+const REFUSED_BYTES_A_MISS: usize = 1024;
 const _: () = assert!(FIRST_ANSWER_BYTES.is_power_of_two() && MOST_ANSWER_BYTES.is_power_of_two());
 /// As much as the largest frame needs.
 const LARGEST_BUFFER_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
@@ -43,7 +48,7 @@ impl Service {
         Service { shared, number, connection, end: None }
     }
 
-    pub(super) fn run(mut self) {
+    fn serve_to_the_end(mut self) {
         // Unless it is said otherwise below, which a panic keeps it from.
         self.end = Some(End::Failed);
         let end = self.serve();
@@ -84,8 +89,8 @@ impl Service {
             }
             if progress.known > 0 {
                 connection.peer.hit();
-            } else if progress.requests > 0 {
-                self.hold_back(&progress, uptime);
+            } else if progress.requests + progress.errors > 0 {
+                self.hold_back(&progress);
             }
             if !answers.is_empty()
                 && let Err(error) = send_all(stream, &answers)
@@ -126,11 +131,32 @@ impl Service {
         End::Failed
     }
 
-    /// Holds answers back of a peer of whose tokens no key has any, if they are many.
-    fn hold_back(&self, progress: &Progress, uptime: u64) {
+    /// Holds answers back of a peer of whose tokens no key has any, if they are many: until they are paid for, one of its connections after the other, however many it
+    /// has; or until one of its tokens is a key's.
+    fn hold_back(&self, progress: &Progress) {
+        let misses = (progress.requests + progress.errors + progress.refused_bytes / REFUSED_BYTES_A_MISS) as u64;
         let peer = &self.connection.peer;
-        let wait = peer.miss(progress.requests as u64, uptime);
-        if wait.is_zero() {
+        if !peer.miss(misses) {
+            return;
+        }
+        let mut waited = false;
+        self.connection.mark(clock::uptime(), Phase::HeldBack);
+        let waits_on = || peer.only_misses() && self.connection.cut_for().is_none() && !has_hung_up(&self.connection.stream);
+        while waits_on() {
+            let Some((mut left, _turn)) = peer.turn(misses, || clock::uptime() * 1_000) else {
+                waited = true;
+                continue;
+            };
+            waited |= !left.is_zero();
+            while !left.is_zero() && waits_on() {
+                let piece = left.min(LOOK);
+                thread::sleep(piece);
+                left -= piece;
+            }
+            break;
+        }
+        self.connection.mark(clock::uptime(), Phase::Answering);
+        if !waited {
             return;
         }
         if peer.is_new_to_log() {
@@ -141,8 +167,12 @@ impl Service {
             );
         }
         self.shared.held_back.fetch_add(progress.requests as u64, Ordering::Relaxed);
-        thread::sleep(wait);
-        self.connection.mark(clock::uptime(), Phase::Answering);
+    }
+}
+
+impl Work for Service {
+    fn run(self) {
+        self.serve_to_the_end();
     }
 }
 
@@ -157,6 +187,13 @@ impl Drop for Service {
             self.shared.all_closed.notify_all();
         }
     }
+}
+
+/// Whether the peer is gone altogether. One that only sends no more still wants its answers.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut asked = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut asked, Some(&now)).is_ok_and(|_| asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 /// Receives what has arrived, or waits for it: awake for as long as `spin`, then asleep. (`recv` and `send` spare the kernel what `read` and `write`

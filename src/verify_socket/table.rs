@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use super::End;
 use super::peer::Peer;
 use super::users::Users;
+use super::{End, Refusal};
 
 /// How long a connection must have been idle to make room for another, in milliseconds.
 const IDLE_MS: u64 = 100;
@@ -37,6 +37,8 @@ pub(super) enum Phase {
     Pending,
     /// It is being answered, or does not take its answers.
     Answering,
+    /// Its answers are held back, since its peer only misses.
+    HeldBack,
 }
 
 /// What the reaper cuts, in milliseconds.
@@ -71,7 +73,7 @@ impl Connection {
 
     fn phase(&self) -> (u64, Phase) {
         let stamp = self.stamp.load(Ordering::Relaxed);
-        let phase = [Phase::Idle, Phase::Pending, Phase::Answering, Phase::Answering][(stamp & 3) as usize];
+        let phase = [Phase::Idle, Phase::Pending, Phase::Answering, Phase::HeldBack][(stamp & 3) as usize];
         (stamp >> 2, phase)
     }
 
@@ -112,7 +114,7 @@ impl Table {
         self.open.is_empty()
     }
 
-    /// Takes a connection in, where there are fewer than `limit`, or another makes room. Else it is given back.
+    /// Takes a connection in, where there are fewer than `limit`, or another makes room, and its peer does not flood. Else it is given back.
     pub(super) fn admit(
         &mut self,
         number: u64,
@@ -120,11 +122,14 @@ impl Table {
         (uid, pid): (u32, i32),
         uptime: u64,
         limit: usize,
-    ) -> Result<Arc<Connection>, UnixStream> {
+    ) -> Result<Arc<Connection>, (UnixStream, Refusal)> {
+        if self.peers.get(&(uid, pid)).is_some_and(|known| known.peer.connects_too_often(uptime * 1_000)) {
+            return Err((stream, Refusal::Throttled));
+        }
         if self.open.len() - self.leaving >= limit {
             let displaced = (self.leaving < LEAVING).then(|| self.who_makes_room((uid, pid), uptime)).flatten();
             if !displaced.is_some_and(|connection| connection.cut(End::Displaced)) {
-                return Err(stream);
+                return Err((stream, Refusal::Limit));
             }
             self.leaving += 1;
         }
@@ -167,6 +172,7 @@ impl Table {
             let end = match phase {
                 Phase::Pending => (lasted >= patience.stuck_ms).then_some(End::Stuck),
                 Phase::Answering => (lasted >= patience.stuck_ms).then_some(End::Unread),
+                Phase::HeldBack => None,
                 Phase::Idle => patience.idle_ms.is_some_and(|most| lasted >= most).then_some(End::Idle),
             };
             end.map(|end| connection.cut(end));
@@ -178,7 +184,7 @@ impl Table {
     }
 
     /// Of the user with the most connections the process with the most, the newcomer counted: the one of these that is in the middle of a frame for the
-    /// longest, else the one that is idle for the longest. One that was used a moment ago only where the newcomer's process has few.
+    /// longest or held back, else the one that is idle for the longest. One that was used a moment ago only where the newcomer's process has few.
     fn who_makes_room(&self, newcomer: (u32, i32), uptime: u64) -> Option<&Connection> {
         let mut of_process: HashMap<(u32, i32), usize> = self.peers.iter().map(|(who, known)| (*who, known.connections)).collect();
         *of_process.entry(newcomer).or_default() += 1;
@@ -192,7 +198,7 @@ impl Table {
         let candidates = theirs.filter(|connection| connection.cut_for().is_none()).filter_map(|connection| {
             let (since, phase) = connection.phase();
             let least_ms = if phase == Phase::Pending { IDLE_MS } else { least_ms };
-            (phase != Phase::Answering && since + least_ms <= uptime).then_some((phase != Phase::Pending, since, connection))
+            (phase != Phase::Answering && since + least_ms <= uptime).then_some((phase == Phase::Idle, since, connection))
         });
         candidates.min_by_key(|(is_idle, since, _)| (*is_idle, *since)).map(|(_, _, connection)| &**connection)
     }
@@ -239,6 +245,10 @@ mod tests {
         let mut table = full();
         table.open[&2].mark(500, Phase::Pending);
         assert!(table.admit(9, stream(), (5, 1), 1_000, LIMIT).is_ok());
+        assert_eq!(cut(&table), [(2, End::Displaced)]);
+        let mut table = full();
+        table.open[&2].mark(500, Phase::HeldBack);
+        assert!(table.admit(9, stream(), (5, 9), 1_000, LIMIT).is_ok());
         assert_eq!(cut(&table), [(2, End::Displaced)]);
         let mut table = full();
         table.open[&1].mark(0, Phase::Answering);
