@@ -37,7 +37,9 @@ pub struct Access {
 pub struct Peer {
     /// Its user.
     pub uid: u32,
-    /// Its name in `/etc/passwd`, if it has one there.
+    /// The process, or 0 where it is in another PID namespace.
+    pub pid: i32,
+    /// Its name in `/etc/passwd`, if it has one there and was asked for.
     pub user: Option<String>,
     /// Its primary and supplementary groups.
     pub groups: Vec<u32>,
@@ -67,11 +69,15 @@ impl Peer {
     /// The kernel did not tell.
     pub fn of(stream: &UnixStream) -> io::Result<Peer> {
         let credentials = stream.peer_cred()?;
-        let (uid, gid) = (credentials.uid(), credentials.gid());
         let mut groups = supplementary_groups(stream)?;
-        groups.insert(0, gid);
-        let user = fs::read_to_string("/etc/passwd").ok().and_then(|passwd| user_name(&passwd, uid));
-        Ok(Peer { uid, user, groups })
+        groups.insert(0, credentials.gid());
+        Ok(Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0), user: None, groups })
+    }
+
+    /// With the name of its user.
+    pub(super) fn named(self) -> Peer {
+        let user = fs::read_to_string("/etc/passwd").ok().and_then(|passwd| user_name(&passwd, self.uid));
+        Peer { user, ..self }
     }
 }
 
@@ -112,7 +118,7 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32, groups: &[u32]) -> Peer {
-        Peer { uid, user: None, groups: groups.to_vec() }
+        Peer { uid, pid: 1, user: None, groups: groups.to_vec() }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) async fn get(ask: Ask, Asked(query): Asked<AdviseQuery>) -> Result<Js
     let places = state.door.geo.country(std::net::Ipv4Addr::UNSPECIFIED.into()) != CountryOf::NoDatabase;
     let surroundings = Surroundings { now: ask.now(), places, limits: state.judgement.read().advise };
     let wanted = Wanted::read(query)?;
-    ask.read(move |store| list(store, &wanted, &surroundings)).await.map(Json)
+    ask.search(move |store| list(store, &wanted, &surroundings)).await.map(Json)
 }
 
 impl Wanted {

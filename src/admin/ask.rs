@@ -120,6 +120,19 @@ impl Ask {
         (status, headers, Json(view::made(made, self.now()))).into_response()
     }
 
+    /// Reads much of the store: so many at once for each user, so that nobody has all of the daemon's memory and processors. Others wait for their turn.
+    pub(super) async fn search<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = self.shared.searches.turn(self.peer.uid).await;
+        self.read(move |store| {
+            let _turn = turn;
+            read(store)
+        })
+        .await
+    }
+
     /// Reads from the store, on a thread that may wait for the disk.
     pub(super) async fn read<T: Send + 'static>(
         &self,

@@ -61,7 +61,7 @@ pub(super) async fn export(ask: Ask, Asked(query): Asked<ExportQuery>) -> Result
 async fn produce(ask: Ask, digests: bool, pages: mpsc::Sender<Option<Bytes>>) {
     let mut after = None;
     loop {
-        let Ok(page) = ask.read(move |store| read_page(store, after, digests)).await else { return };
+        let Ok(page) = ask.search(move |store| read_page(store, after, digests)).await else { return };
         let sent = pages.send_timeout(Some(page.lines), READ_TIME).await;
         if sent.is_err() {
             if let Some(before) = ask.shared.counters.complaints.take() {

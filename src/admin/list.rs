@@ -86,7 +86,7 @@ pub(super) async fn list(ask: Ask, Asked(query): Asked<ListQuery>) -> Result<Jso
     let strict = ask.shared.state.door.index.strict();
     let pepper = ask.shared.state.catalog.pepper();
     let (keys, next) = ask
-        .read(move |store| {
+        .search(move |store| {
             let filter = Filter::read(query, now, strict, pepper, store)?;
             filter.page(store, after, limit, now)
         })

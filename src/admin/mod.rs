@@ -22,6 +22,7 @@ mod metrics;
 mod places;
 mod problem;
 mod routes;
+mod searches;
 mod server;
 mod stall;
 mod status;

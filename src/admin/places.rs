@@ -12,12 +12,23 @@ use tokio::time::Instant;
 /// How long a connection waits for the place of one that was told to go.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// So many places. Where all are taken, the connection on which nothing is asked for the longest time gives up its own.
+/// A user and a process of theirs, as the kernel tells them.
+pub(super) type Who = (u32, i32);
+
+/// So many places. Where all are taken, the connection on which nothing is asked for the longest time gives up its own. Where on each something is asked, one of the user
+/// with the most does, and of that user's processes the one with the most: for whoever has fewer.
 pub(super) struct Places {
     free: Arc<Semaphore>,
     stays: Mutex<HashMap<u64, Arc<Stay>>>,
     next: AtomicU64,
     begun: Instant,
+}
+
+/// A place that is free, or soon will be.
+pub(super) struct Claim {
+    places: Arc<Places>,
+    who: Who,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A connection's place, until it is dropped.
@@ -28,13 +39,15 @@ pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-#[derive(Default)]
 struct Stay {
+    who: Who,
     /// A request is being answered.
     busy: AtomicBool,
-    /// Since when none is, in milliseconds from the first place on.
-    idle_since: AtomicU64,
+    /// Since when one is, or none is, in milliseconds from the first place on.
+    since: AtomicU64,
     told_to_go: AtomicBool,
+    /// What is being answered is not waited for.
+    at_once: AtomicBool,
     go: Notify,
 }
 
@@ -50,27 +63,36 @@ impl Places {
         Arc::new(Places { free, stays: Mutex::default(), next: AtomicU64::new(0), begun: Instant::now() })
     }
 
-    /// A place; none if all are taken, and on each of them a request is being answered. `displacing` is called if another has to go for it.
-    pub(super) async fn take(self: &Arc<Places>, displacing: impl FnOnce()) -> Option<Place> {
-        let permit = match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                self.displace()?;
-                displacing();
-                tokio::time::timeout(PATIENCE, Arc::clone(&self.free).acquire_owned()).await.ok()?.ok()?
-            }
-        };
-        let stay = Arc::new(Stay { idle_since: AtomicU64::new(self.now()), ..Stay::default() });
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.stays.lock().insert(number, Arc::clone(&stay));
-        Some(Place { places: Arc::clone(self), number, stay, _permit: permit })
+    /// A place, or that of another, who has to go for it: then `displacing` is called. None if all are taken, and nobody has to go.
+    pub(super) fn claim(self: &Arc<Places>, who: Who, displacing: impl FnOnce()) -> Option<Claim> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok();
+        if permit.is_none() {
+            self.displace(who)?;
+            displacing();
+        }
+        Some(Claim { places: Arc::clone(self), who, permit })
     }
 
-    /// Tells the connection that is idle longest to go.
-    fn displace(&self) -> Option<()> {
+    /// Tells one connection to go.
+    fn displace(&self, newcomer: Who) -> Option<()> {
         let stays = self.stays.lock();
-        let idle = stays.values().filter(|stay| !stay.busy.load(Ordering::Acquire) && !stay.told_to_go.load(Ordering::Relaxed));
-        let stay = idle.min_by_key(|stay| stay.idle_since.load(Ordering::Relaxed))?;
+        let staying = || stays.values().filter(|stay| !stay.told_to_go.load(Ordering::Relaxed));
+        let longest = |stays: &mut dyn Iterator<Item = &Arc<Stay>>| stays.min_by_key(|stay| stay.since.load(Ordering::Relaxed)).cloned();
+        let idle = longest(&mut staying().filter(|stay| !stay.busy.load(Ordering::Acquire)));
+        let stay = idle.or_else(|| {
+            let (mut of_user, mut of_process) = (HashMap::from([(newcomer.0, 1)]), HashMap::from([(newcomer, 1)]));
+            for stay in staying() {
+                *of_user.entry(stay.who.0).or_insert(0) += 1;
+                *of_process.entry(stay.who).or_insert(0) += 1;
+            }
+            let (user, _) = of_user.iter().max_by_key(|(user, count)| (**count, **user == newcomer.0))?;
+            let (heaviest, most) =
+                of_process.iter().filter(|((of, _), _)| of == user).max_by_key(|(who, count)| (**count, **who == newcomer))?;
+            let has_fewer = of_user[&newcomer.0] < of_user[user] || of_process[&newcomer] < *most;
+            let stay = has_fewer.then(|| longest(&mut staying().filter(|stay| stay.who == *heaviest)))??;
+            stay.at_once.store(true, Ordering::Relaxed);
+            Some(stay)
+        })?;
         stay.told_to_go.store(true, Ordering::Relaxed);
         stay.go.notify_one();
         Some(())
@@ -81,16 +103,34 @@ impl Places {
     }
 }
 
+impl Claim {
+    /// The place, once it is free.
+    pub(super) async fn place(self) -> Option<Place> {
+        let Claim { places, who, permit } = self;
+        let permit = match permit {
+            Some(permit) => permit,
+            None => tokio::time::timeout(PATIENCE, Arc::clone(&places.free).acquire_owned()).await.ok()?.ok()?,
+        };
+        let since = AtomicU64::new(places.now());
+        let (busy, told_to_go, at_once) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let stay = Arc::new(Stay { who, busy, since, told_to_go, at_once, go: Notify::new() });
+        let number = places.next.fetch_add(1, Ordering::Relaxed);
+        places.stays.lock().insert(number, Arc::clone(&stay));
+        Some(Place { places, number, stay, _permit: permit })
+    }
+}
+
 impl Place {
     /// To be held while a request is answered.
     pub(super) fn busy(&self) -> Busy {
+        self.stay.since.store(self.places.now(), Ordering::Relaxed);
         self.stay.busy.store(true, Ordering::Release);
         Busy { places: Arc::clone(&self.places), stay: Arc::clone(&self.stay) }
     }
 
-    /// Whether a request is being answered.
-    pub(super) fn is_busy(&self) -> bool {
-        self.stay.busy.load(Ordering::Acquire)
+    /// Whether the request that is being answered is to be answered to its end.
+    pub(super) fn may_finish(&self) -> bool {
+        self.stay.busy.load(Ordering::Acquire) && !self.stay.at_once.load(Ordering::Relaxed)
     }
 
     /// Waits until another needs the place more.
@@ -107,7 +147,7 @@ impl Drop for Place {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.stay.idle_since.store(self.places.now(), Ordering::Relaxed);
+        self.stay.since.store(self.places.now(), Ordering::Relaxed);
         self.stay.busy.store(false, Ordering::Release);
     }
 }
@@ -116,23 +156,50 @@ impl Drop for Busy {
 mod tests {
     use super::*;
 
+    const SOMEBODY: Who = (5, 50);
+
+    async fn take(places: &Arc<Places>, who: Who) -> Place {
+        places.claim(who, || panic!("there is room")).unwrap().place().await.unwrap()
+    }
+
     #[tokio::test]
     async fn who_is_idle_longest_goes_and_who_is_answered_stays() {
         let places = Places::new(3);
-        let never = || panic!("there was room");
-        let (first, second, third) =
-            (places.take(never).await.unwrap(), places.take(never).await.unwrap(), places.take(never).await.unwrap());
+        let (first, second, third) = (take(&places, SOMEBODY).await, take(&places, SOMEBODY).await, take(&places, SOMEBODY).await);
         let busy = first.busy();
         tokio::time::sleep(Duration::from_millis(5)).await;
         drop(second.busy());
         let leaves = tokio::spawn(async move {
             third.told_to_go().await;
+            assert!(!third.may_finish());
             drop(third);
         });
-        let fourth = places.take(|| ()).await.expect("the third's place");
+        let fourth = places.claim(SOMEBODY, || ()).unwrap().place().await.expect("the third's place");
         leaves.await.unwrap();
         let (_second, _fourth) = (second.busy(), fourth.busy());
-        assert!(places.take(never).await.is_none(), "all are being answered");
+        assert!(places.claim(SOMEBODY, || panic!("nobody goes")).is_none(), "all are being answered, and all of one process");
         drop(busy);
+    }
+
+    /// The user with the most of all, and of that user the process with the most, whoever is answered there for the longest; for whoever has fewer.
+    #[tokio::test]
+    async fn where_all_are_being_answered_who_has_most_makes_room_for_who_has_fewer() {
+        let places = Places::new(4);
+        let mut stays = Vec::new();
+        for who in [(5, 50), (5, 51), (5, 51), (6, 60)] {
+            let place = take(&places, who).await;
+            let busy = place.busy();
+            stays.push((place, busy));
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        let refused = |who: Who| places.claim(who, || ()).is_none();
+        let told = |number: usize| stays[number].0.stay.told_to_go.load(Ordering::Relaxed);
+        assert!(refused((5, 51)), "it has the most itself");
+        assert!(!refused((7, 70)));
+        assert!(told(1) && !stays[1].0.may_finish() && [0, 2, 3].iter().all(|number| !told(*number)));
+        // Now each process of user 5 has one that stays, as has user 6.
+        assert!(refused((5, 50)) && refused((6, 60)));
+        assert!(refused((6, 61)), "user 6 would have as many as user 5 has");
+        assert!(!refused((8, 80)) && [0, 2].iter().filter(|number| told(**number)).count() == 1);
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -22,14 +23,16 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::AbortHandle;
 use tracing::{debug, error, warn};
 
 use super::AdminState;
 use super::access::{Authority, Peer};
 use super::metrics;
-use super::places::{Place, Places};
+use super::places::{Claim, Place, Places};
 use super::problem::{Failure, Word};
 use super::routes;
+use super::searches::Searches;
 use super::stall::Stalling;
 use super::wire::AdminStatus;
 use crate::clock::Quota;
@@ -55,6 +58,9 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 const REFUSED_USERS: usize = 256;
 /// A lasting want of descriptors or places is logged this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// After so many connections that were closed at once, a pause: who opens as many as the kernel allows would otherwise take a processor.
+const REFUSED_AT_ONCE: u64 = 32;
+const REFUSED_PAUSE: Duration = Duration::from_millis(1);
 /// How long requests that were begun may take to end after the order to stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -153,6 +159,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// One place: a check reads the whole store.
     pub(super) checking: Arc<Semaphore>,
+    pub(super) searches: Searches,
 }
 
 /// Serves the admin socket until `shutdown` is done, then lets begun requests end, for at most five seconds. Beside it, `/metrics` over TCP,
@@ -168,19 +175,29 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let shared = Arc::new(Shared { state, counters: Counters::default(), checking: Arc::new(Semaphore::new(1)) });
+    let shared =
+        Arc::new(Shared { state, counters: Counters::default(), checking: Arc::new(Semaphore::new(1)), searches: Searches::default() });
     let metrics = metrics_listener.map(|listener| tokio::spawn(metrics::listen(listener, Arc::clone(&shared))));
     let known = Gate { router: routes::router(Arc::clone(&shared)), shared, places: Places::new(CONNECTIONS) };
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     let (stop, stopping) = watch::channel(false);
     tokio::pin!(shutdown);
+    let mut refused = 0u64;
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => admit(stream, &known, &strangers, &stopping),
+            Ok((stream, _)) => {
+                let turned_away = !admit(stream, &known, &strangers, &stopping);
+                refused += u64::from(turned_away);
+                if turned_away && refused.is_multiple_of(REFUSED_AT_ONCE) {
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                // Whoever was let in has a turn before the next: connections that are over would otherwise pile up behind those that come.
+                tokio::task::yield_now().await;
+            }
             Err(error) => {
                 // Out of descriptors, most likely: a pause, or this loop would spin.
                 if let Some(before) = known.shared.counters.complaints.take() {
@@ -208,38 +225,55 @@ struct Gate {
     places: Arc<Places>,
 }
 
-/// Finds out who connected, and serves them if there is a place.
-fn admit(stream: UnixStream, gate: &Gate, strangers: &Arc<Semaphore>, stopping: &watch::Receiver<bool>) {
+/// Finds out who connected, and serves them if there is a place. Whether there is.
+fn admit(stream: UnixStream, gate: &Gate, strangers: &Arc<Semaphore>, stopping: &watch::Receiver<bool>) -> bool {
+    let counters = &gate.shared.counters;
     let peer = match Peer::of(&stream) {
-        Ok(peer) => Arc::new(peer),
+        Ok(peer) => peer,
         Err(error) => {
-            if let Some(before) = gate.shared.counters.complaints.take() {
+            if let Some(before) = counters.complaints.take() {
                 warn!(%error, before, "admin socket: the kernel does not tell who connected");
             }
-            return;
+            return false;
+        }
+    };
+    let complain = |what| {
+        if let Some(before) = counters.complaints.take() {
+            warn!(uid = peer.uid, before, "admin socket: too many connections, {what}");
         }
     };
     let authority = gate.shared.state.access.read().authority(&peer);
-    let (places, strangers) = (Arc::clone(&gate.places), Arc::clone(strangers));
+    let standing = match authority {
+        Authority::None => Arc::clone(strangers).try_acquire_owned().ok().map(Admission::Stranger),
+        _ => gate.places.claim((peer.uid, peer.pid), || complain("another one makes room")).map(Admission::Known),
+    };
+    let Some(admission) = standing else {
+        counters.crowded.fetch_add(1, Ordering::Relaxed);
+        complain("this one is closed");
+        return false;
+    };
     let (router, shared, stopping) = (gate.router.clone(), Arc::clone(&gate.shared), stopping.clone());
     tokio::spawn(async move {
-        let complain = |what| {
-            if let Some(before) = shared.counters.complaints.take() {
-                warn!(uid = peer.uid, before, "admin socket: too many connections, {what}");
-            }
-        };
-        let standing = match authority {
-            Authority::None => strangers.try_acquire_owned().ok().map(|place| Standing::Stranger { _place: place }),
-            _ => places.take(|| complain("the one that is idle longest is closed")).await.map(Standing::Known),
-        };
-        let Some(standing) = standing else {
-            shared.counters.crowded.fetch_add(1, Ordering::Relaxed);
-            complain("this one is closed");
-            return;
+        let standing = match admission {
+            Admission::Stranger(place) => Standing::Stranger { _place: place },
+            Admission::Known(claim) => match claim.place().await {
+                Some(place) => Standing::Known(place),
+                None => {
+                    shared.counters.crowded.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+            },
         };
         shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-        Visit { peer, standing, router, shared }.serve(stream, stopping).await;
+        Visit { peer: Arc::new(peer.named()), standing, router, shared }.serve(stream, stopping).await;
     });
+    true
+}
+
+/// How somebody came in.
+enum Admission {
+    Known(Claim),
+    Stranger(OwnedSemaphorePermit),
 }
 
 /// One connection.
@@ -310,7 +344,7 @@ impl Visit {
                 connection.await
             }
             () = self.standing.told_to_go() => match &self.standing {
-                Standing::Known(place) if place.is_busy() => {
+                Standing::Known(place) if place.may_finish() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -328,15 +362,26 @@ async fn ordered_to_stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// Runs a request to its end in a task of its own: a caller that hangs up half-way stops no change, and a panic ends this task alone.
+/// Runs a request in a task of its own, and a change to its end: a caller that hangs up half-way stops none, and a panic ends this task alone.
 async fn answer(router: Router, request: Request) -> Response {
     let what = routes::named(&request);
+    let only_looks = request.method() == Method::GET;
     let running = tokio::spawn(route(router, request));
+    let _look = only_looks.then(|| Look(running.abort_handle()));
     running.await.unwrap_or_else(|error| {
         error!(what, panicked = error.is_panic(), "admin socket: a handler died");
         Failure::new(Word::Internal, "the daemon failed on this request; its log says where. Other requests are not affected")
             .into_response()
     })
+}
+
+/// A request that changes nothing, which ends when nobody waits for it any more: else who asks and hangs up, again and again, has a thousand of them wait.
+struct Look(AbortHandle);
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn route(router: Router, request: Request) -> Response {

@@ -63,7 +63,7 @@ struct Wanted {
 pub(super) async fn get(ask: Ask, Asked(query): Asked<UnusualQuery>) -> Result<Json<UnusualView>, Failure> {
     let limits = ask.shared.state.judgement.read().unusual;
     let wanted = Wanted::read(query, ask.now(), limits)?;
-    ask.read(move |store| report(store, &wanted)).await.map(Json)
+    ask.search(move |store| report(store, &wanted)).await.map(Json)
 }
 
 impl Wanted {

@@ -332,6 +332,7 @@ impl AdminThread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
+            process::give_way();
             let shutdown = async { drop(stopped.await) };
             if let Err(error) = runtime.block_on(admin::serve(listener, metrics, state, shutdown)) {
                 error!(%error, "the admin socket ended");

@@ -1,6 +1,6 @@
 //! What the process asks of the kernel for itself, before it holds a secret.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, nice, set_dumpable_behavior, setrlimit, umask};
 use tracing::warn;
 
 /// No core dumps, no reading of this process's memory by others of the same user, and no file that others may read.
@@ -27,6 +27,16 @@ fn no_core_dump() -> rustix::io::Result<()> {
 /// The limit alone would not do: it does not hold where the kernel hands dumps to a program, as systemd-coredump.
 fn undumpable() -> rustix::io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+/// How much less a thread gets than those that verify, where there are fewer processors than threads that want one: a third of what one of them gets.
+const GIVING_WAY: i32 = 5;
+
+/// Has this thread, and those that it starts, give way to others.
+pub(super) fn give_way() {
+    if let Err(error) = nice(GIVING_WAY) {
+        warn!(%error, "the admin socket's threads could not be made to give way to those that verify");
+    }
 }
 
 /// Descriptors that verify connections leave to RocksDB's files (a store of many gigabytes has hundreds), the admin socket and all else: a quarter of

@@ -70,7 +70,12 @@ fn state(directory: &Path) -> AdminState {
 }
 
 fn shared(directory: &Path) -> Arc<Shared> {
-    Arc::new(Shared { state: state(directory), counters: Counters::default(), checking: Arc::new(tokio::sync::Semaphore::new(1)) })
+    Arc::new(Shared {
+        state: state(directory),
+        counters: Counters::default(),
+        checking: Arc::new(tokio::sync::Semaphore::new(1)),
+        searches: Default::default(),
+    })
 }
 
 impl Served {

@@ -87,7 +87,7 @@ fn giants_and_noise_are_turned_away_and_the_daemon_goes_on() {
 /// A request as if a peer with these numbers had made it.
 fn ask_as(router: &axum::Router, uid: u32, gid: u32, method: &str, path: &str, body: &'static str) -> (u16, String) {
     let mut request = Request::builder().method(method).uri(path).body(axum::body::Body::from(body)).unwrap();
-    request.extensions_mut().insert(Arc::new(Peer { uid, user: None, groups: vec![gid] }));
+    request.extensions_mut().insert(Arc::new(Peer { uid, pid: 1, user: None, groups: vec![gid] }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let response = TowerToHyperService::new(router.clone()).call(request).await.unwrap();

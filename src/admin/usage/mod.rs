@@ -84,7 +84,7 @@ pub(super) async fn usage(ask: Ask, Asked(query): Asked<UsageQuery>) -> Result<J
     let lag_ms = (ask.shared.state.flush_status)().lag_ms;
     let mut wanted = Wanted::read(query, ask.now(), ask.shared.state.started_at)?;
     wanted.counted_until = Instant(wanted.now.0.saturating_sub_unsigned(lag_ms)).min(wanted.until);
-    ask.read(move |store| wanted.report(store)).await.map(Json)
+    ask.search(move |store| wanted.report(store)).await.map(Json)
 }
 
 impl Wanted {
