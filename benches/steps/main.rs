@@ -30,7 +30,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// As the daemon's: see `src/main.rs`.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static ALLOCATOR_SETTINGS: &[u8; 11] = b"thp:always\0";
+pub static ALLOCATOR_SETTINGS: &[u8; 101] =
+    b"thp:always,background_thread:true,max_background_threads:1,tcache_nslots_small_max:8,tcache_max:1024\0";
 
 const MIXED_KEYS: u64 = 1_000_000;
 

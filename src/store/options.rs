@@ -69,6 +69,8 @@ fn family_options(family: Family, options: &StoreOptions, cache: &Cache) -> Opti
     family_options.set_level_compaction_dynamic_level_bytes(true);
     family_options.set_write_buffer_size((options.write_buffer_bytes / 2).max(1 << 20));
     if family == Family::Usage {
+        // What a flush of a memtable writes is merged soon, and compressed then.
+        family_options.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
         family_options.set_merge_operator_associative("doorward usage v1", usage::merge);
     }
     family_options

@@ -137,7 +137,7 @@ fn take_over(
         info!(rows, events, "counts that a killed daemon had not written were taken over");
     }
     if let Some(left) = &mut left {
-        left.sort();
+        left.sort(Vec::new());
     }
     Ok(Ok(Drainer::new(Some(directory), owner, (live, spare, left), most)))
 }

@@ -14,7 +14,7 @@ pub struct Frozen {
 
 /// What the order of a row is told by nearly always, beside its place.
 #[derive(Clone, Copy, Default)]
-struct Ordered {
+pub(super) struct Ordered {
     /// The id as a number of the same order.
     key: u128,
     /// Of [`MINUTES_TOGETHER`] minutes.
@@ -73,8 +73,14 @@ impl Frozen {
         Frozen { live, order: Vec::new(), written }
     }
 
-    /// Puts the rows into their order: first into their buckets, which then are sorted each for itself, in the processor's cache.
-    pub(super) fn sort(&mut self) {
+    /// The table, and memory for the order of the next.
+    pub(super) fn into_parts(self) -> (Live, Vec<Ordered>) {
+        (self.live, self.order)
+    }
+
+    /// Puts the rows into their order: first into their buckets, which then are sorted each for itself, in the processor's cache. What stands in `memory` is overwritten.
+    pub(super) fn sort(&mut self, memory: Vec<Ordered>) {
+        self.order = memory;
         let Frozen { live, order, .. } = self;
         let places = live.taken();
         let buckets: Vec<u8> = live.rows_of(places).map(|row| row.key().bucket()).collect();
@@ -89,7 +95,7 @@ impl Frozen {
             *end = begin;
         }
         let mut next = begins;
-        *order = vec![Ordered::default(); places.len()];
+        order.resize(places.len(), Ordered::default());
         for ((row, &place), bucket) in live.rows_of(places).zip(places).zip(buckets) {
             let next = &mut next[usize::from(bucket)];
             order[*next] = Ordered { key: u128::from_be_bytes(row.key().0), period: row.minute() / MINUTES_TOGETHER, place };

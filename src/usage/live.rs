@@ -243,16 +243,16 @@ impl Live {
 
     /// Forgets every row.
     pub(super) fn clear(&mut self, mut step: impl FnMut()) {
-        let taken = std::mem::take(&mut self.taken);
-        if taken.len() > self.places() / 4 {
+        if self.rows() > self.places() / 4 {
             // SAFETY: all places, which lie in the mapping one behind the other; this thread has the table.
             unsafe { self.place(0).write_bytes(0, self.places()) };
-            return;
+        } else {
+            for &place in &self.taken {
+                // SAFETY: within the mapping, and this thread has the table.
+                unsafe { self.place(place).write(Slot::FREE) };
+                step();
+            }
         }
-        for place in taken {
-            // SAFETY: within the mapping, and this thread has the table.
-            unsafe { self.place(place).write(Slot::FREE) };
-            step();
-        }
+        self.taken.clear();
     }
 }

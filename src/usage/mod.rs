@@ -34,6 +34,7 @@ use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
 
 pub use denials::Denial;
 pub use files::CountersError;
+use frozen::Ordered;
 pub use frozen::{Frozen, MINUTES_TOGETHER, Row, Written};
 pub use guesses::{GUESSERS, Guesser, Guesses};
 pub use lane::Held;
@@ -56,6 +57,8 @@ pub struct Usage {
     /// Where the files are, if there are any.
     directory: Option<PathBuf>,
     drainer: Mutex<Drainer>,
+    /// Memory for the order of the next table that is written.
+    order: Mutex<Vec<Ordered>>,
     /// Whether a ring is so full that the drainer should come early.
     asked: AtomicBool,
     /// The thread in [`Usage::wait`], to be woken when that happens.
@@ -141,6 +144,7 @@ impl Usage {
             log,
             directory,
             drainer: Mutex::new(drainer),
+            order: Mutex::default(),
             asked: AtomicBool::new(false),
             waiter: Mutex::new(None),
         }
@@ -214,7 +218,7 @@ impl Usage {
             drainer.drain(&self.log);
             drainer.freeze(&self.log)?
         };
-        frozen.sort();
+        frozen.sort(std::mem::take(&mut self.order.lock()));
         Some(frozen)
     }
 
@@ -229,11 +233,14 @@ impl Usage {
     /// Rows are not written.
     pub fn give_back(&self, frozen: Frozen) {
         assert_eq!(frozen.left(), 0, "a table is emptied when it is written");
-        let mut table = frozen.live;
+        let (mut table, order) = frozen.into_parts();
         let had = table.rows();
         table.clear(|| {});
         let mut drainer = self.drainer.lock();
         drainer.fit(&mut table, had);
+        if order.capacity() <= 2 * table.places() {
+            *self.order.lock() = order;
+        }
         drainer.spare = Some(table);
     }
 
