@@ -399,6 +399,9 @@ impl Look<'_> {
                 }
             }
         }
+        if self.store.lost_usage() {
+            part.fault("usage that was in the store is missing: its log or manifest is damaged, and was read up to the damage");
+        }
         part
     }
 }

@@ -212,8 +212,8 @@ impl Store {
     /// The file cannot be written.
     pub fn acknowledge_anew(path: &Path, head: Head) -> Result<(), StoreError> {
         let mut witness = Witness::open(path).map_err(witness_error)?;
-        // Both halves, so that neither says anything else.
-        witness.note(head).and_then(|()| witness.note(head)).map_err(witness_error)
+        // Both halves, so that neither says anything else; nor is more usage waited for than there is.
+        witness.note_synced(0).and_then(|()| witness.note(head)).and_then(|()| witness.note(head)).map_err(witness_error)
     }
 
     fn of(db: DB, path: &Path, witness: Witness) -> Store {
@@ -233,6 +233,12 @@ impl Store {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// Whether usage that was in the store is not there any more: a damaged log or manifest was read up to the damage. Asked before anything is written. (Of changes
+    /// none is ever missing: then the store is not opened.)
+    pub fn lost_usage(&self) -> bool {
+        self.0.witness.lock().synced().is_some_and(|synced| self.0.db.latest_sequence_number() < synced)
     }
 
     /// Bytes of all files in the directory, the write-ahead log included. A file that RocksDB removes meanwhile is not counted.

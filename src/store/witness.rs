@@ -12,6 +12,10 @@ pub(super) const FILE: &str = "acknowledged";
 const SLOT_BYTES: u64 = 4096;
 const MAGIC: &[u8; 8] = b"DOORWARD";
 const USED_BYTES: usize = 72;
+/// Behind the slots, in a page of its own: 8 bytes `DWSYNCED`, a sequence number of RocksDB's (8, little-endian), the CRC-32 of these 16 bytes (4, little-endian), zeros.
+const SYNCED_AT: u64 = 2 * SLOT_BYTES;
+const SYNCED_MAGIC: &[u8; 8] = b"DWSYNCED";
+const FILE_BYTES: u64 = SYNCED_AT + SLOT_BYTES;
 /// Bytes of a manifest that are read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -20,12 +24,15 @@ const CHUNK: usize = 64 << 10;
 ///
 /// It also vouches for the manifest, by which RocksDB knows its tables: of a manifest that was cut short, or whose end cannot be read, RocksDB takes what is before that for
 /// all there is, and removes the tables that only the rest named.
+///
+/// And it notes how far RocksDB's log was synced with usage in it, which is no change and may be behind the last one: so its loss is noticed, too.
 pub(super) struct Witness {
     /// None where the store was opened to be read.
     file: Option<File>,
     manifest: Option<Manifest>,
     acknowledged: Option<Head>,
     vouched: Option<Vouched>,
+    synced: Option<u64>,
     next_slot: u64,
 }
 
@@ -58,8 +65,8 @@ impl Witness {
     pub(super) fn open(directory: &Path) -> io::Result<Witness> {
         let path = directory.join(FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        if file.metadata()?.len() < 2 * SLOT_BYTES {
-            file.set_len(2 * SLOT_BYTES)?;
+        if file.metadata()?.len() < FILE_BYTES {
+            file.set_len(FILE_BYTES)?;
             file.sync_all()?;
             File::open(directory)?.sync_all()?;
         }
@@ -70,9 +77,9 @@ impl Witness {
     /// Reads it, and changes nothing.
     pub(super) fn open_to_read(directory: &Path) -> io::Result<Witness> {
         match File::open(directory.join(FILE)) {
-            Ok(file) if file.metadata()?.len() >= 2 * SLOT_BYTES => Witness::read(&file),
+            Ok(file) if file.metadata()?.len() >= SYNCED_AT => Witness::read(&file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(Witness { file: None, manifest: None, acknowledged: None, vouched: None, next_slot: 0 }),
+            _ => Ok(Witness { file: None, manifest: None, acknowledged: None, vouched: None, synced: None, next_slot: 0 }),
         }
     }
 
@@ -82,11 +89,25 @@ impl Witness {
             (0..2).max_by_key(|&slot: &usize| slots[slot].map(|slot| (slot.head.sequence, slot.vouched.number, slot.vouched.bytes)));
         let newest = newest.unwrap_or(0);
         let (acknowledged, vouched) = slots[newest].map(|slot| (slot.head, slot.vouched)).unzip();
-        Ok(Witness { file: None, manifest: None, acknowledged, vouched, next_slot: 1 - newest as u64 })
+        Ok(Witness { file: None, manifest: None, acknowledged, vouched, synced: read_synced(file)?, next_slot: 1 - newest as u64 })
     }
 
     pub(super) fn acknowledged(&self) -> Option<Head> {
         self.acknowledged
+    }
+
+    /// Up to which sequence number RocksDB's log was synced, at least.
+    pub(super) fn synced(&self) -> Option<u64> {
+        self.synced
+    }
+
+    /// Notes that RocksDB's log is synced up to a sequence number. This itself is not synced: after a power failure it may say less than there was, never more.
+    pub(super) fn note_synced(&mut self, sequence: u64) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let said = [&SYNCED_MAGIC[..], &sequence.to_le_bytes()].concat();
+        file.write_all_at(&[&said[..], &crc32fast::hash(&said).to_le_bytes()].concat(), SYNCED_AT)?;
+        self.synced = Some(sequence);
+        Ok(())
     }
 
     /// What is wrong with the manifest that is there, if it is the one that was vouched for. To be asked before RocksDB opens it.
@@ -178,6 +199,16 @@ fn add(file: &File, check: &mut crc32fast::Hasher, from: u64, to: u64) -> io::Re
         at += length as u64;
     }
     Ok(())
+}
+
+fn read_synced(file: &File) -> io::Result<Option<u64>> {
+    if file.metadata()?.len() < FILE_BYTES {
+        return Ok(None);
+    }
+    let mut said = [0u8; 20];
+    file.read_exact_at(&mut said, SYNCED_AT)?;
+    let is_whole = said[..8] == SYNCED_MAGIC[..] && said[16..] == crc32fast::hash(&said[..16]).to_le_bytes();
+    Ok(is_whole.then(|| u64::from_le_bytes(std::array::from_fn(|byte| said[8 + byte]))))
 }
 
 /// A slot that is empty or torn is none: the other one then holds what was acknowledged before.

@@ -1,10 +1,12 @@
 //! Every file of a small store with one byte changed, cut short, emptied or removed: the store is opened as the daemon opens it, and shows exactly what was
 //! acknowledged, or is refused with the file or the directory named. Where a read fails later, the error names what cannot be read; nothing is ever read wrongly.
+//! Usage is there to the last count, too, or the store says that some is lost.
 //!
 //! `DOORWARD_FLIPS` says how many bytes are tried (0: every one; `make corruption`), `DOORWARD_FLIP_SEED` which.
 //!
 //! Planted to see it fail: without `check_witness` in `Store::open` (a log cut short loses changes in silence), and with `create_if_missing(true)` whatever the
-//! directory holds (a removed CURRENT gives an empty store); and without `framing::fault` (a record's kind changed in the log: it is still being opened after a minute).
+//! directory holds (a removed CURRENT gives an empty store); without `framing::fault` (a record's kind changed in the log: it is still being opened after a minute);
+//! and without `note_synced` (the log's last byte changed: usage is lost in silence).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +22,8 @@ use doorward::catalog::{Catalog, CatalogOptions, Time};
 use doorward::digest::{Pepper, Peppers};
 use doorward::index::Index;
 use doorward::key::history::Actor;
-use doorward::key::{Function, Instant as Moment, Key, KeyRef, Settings, Span};
-use doorward::store::{Head, Recorded, Store, StoreOptions};
+use doorward::key::{Function, FunctionId, Instant as Moment, Key, KeyId, KeyRef, Settings, Span, Verdict};
+use doorward::store::{CountRow, Counted, Head, Recorded, Step, Store, StoreError, StoreOptions, UsageBatch};
 
 use crate::{Dice, folder, number, seed};
 
@@ -37,6 +39,7 @@ struct State {
     functions: Vec<(Function, Option<Moment>)>,
     entries: Vec<Recorded>,
     remembered: bool,
+    usage: Vec<CountRow>,
 }
 
 /// How a damaged store behaved.
@@ -46,8 +49,10 @@ enum Outcome {
     Exact,
     /// It is refused at the start.
     Refused,
-    /// It was opened, and a part of the history cannot be read, which is said.
+    /// It was opened, and a part of the history or of the usage cannot be read, which is said.
     Unreadable,
+    /// It was opened, and says that usage is lost; all else is as it was.
+    LostUsage,
 }
 
 /// One file damaged in one way.
@@ -218,6 +223,7 @@ fn attempt(files: &BTreeMap<String, Vec<u8>>, damaged: &str, bytes: Option<&[u8]
         Err(error) => return named(error.to_string()).map(|_| Outcome::Refused),
     };
     let index = Arc::new(Index::new());
+    let lost_usage = store.lost_usage();
     let catalog = match Catalog::open(store.clone(), Arc::clone(&index), peppers(), || Time::certain(NOW), CatalogOptions::default()) {
         Ok(catalog) => catalog,
         Err(error) => return named(error.to_string()).map(|_| Outcome::Refused),
@@ -229,7 +235,8 @@ fn attempt(files: &BTreeMap<String, Vec<u8>>, damaged: &str, bytes: Option<&[u8]
         return Err("there are other secrets than were acknowledged".to_owned());
     }
     match read(catalog.store()) {
-        Ok(found) if found == *state => Ok(Outcome::Exact),
+        Ok(found) if found == *state && !lost_usage => Ok(Outcome::Exact),
+        Ok(found) if lost_usage && found.usage != state.usage && without_usage(&found) == without_usage(state) => Ok(Outcome::LostUsage),
         Ok(found) => Err(difference(&found, state)),
         Err(error) => named(error).map(|_| Outcome::Unreadable),
     }
@@ -251,11 +258,18 @@ fn read(store: &Store) -> Result<State, String> {
         functions: store.functions_ever().map_err(error)?,
         entries,
         remembered: store.remembered("request-1").map_err(error)?.is_some(),
+        usage: usage_rows(store).map_err(error)?,
     })
 }
 
+fn without_usage(state: &State) -> State {
+    State { usage: Vec::new(), ..state.clone() }
+}
+
 fn difference(found: &State, state: &State) -> String {
-    let counts = |state: &State| (state.head.sequence, state.keys.len(), state.functions.len(), state.entries.len(), state.remembered);
+    let counts = |state: &State| {
+        (state.head.sequence, state.keys.len(), state.functions.len(), state.entries.len(), state.remembered, state.usage.len())
+    };
     let keys = found.keys.iter().filter(|key| !state.keys.contains(key)).count();
     format!("it shows {:?} instead of {:?}, {keys} keys otherwise", counts(found), counts(state))
 }
@@ -267,8 +281,8 @@ fn build(path: &Path) -> State {
     let live = tempfile::tempdir().expect("a folder");
     for age in 0..3 {
         let store = Store::open(live.path(), StoreOptions::default()).expect("a store");
-        let catalog =
-            Catalog::open(store, Arc::new(Index::new()), peppers(), || Time::certain(NOW), CatalogOptions::default()).expect("a catalog");
+        let catalog = Catalog::open(store.clone(), Arc::new(Index::new()), peppers(), || Time::certain(NOW), CatalogOptions::default())
+            .expect("a catalog");
         let change = |change: Change| {
             let actor = Actor { uid: 7, user: None, on_behalf_of: None };
             runtime.block_on(catalog.change(Request { actor, change })).expect("a change")
@@ -289,6 +303,9 @@ fn build(path: &Path) -> State {
                 4 => drop(change(Change::Switch { target: Target::One { key, revision: None }, enabled: false })),
                 _ => (),
             }
+            // The last of all is no change.
+            let batch = UsageBatch { rows: vec![counted(n as u8, age * 6 + n)], ..UsageBatch::default() };
+            store.write_usage(&batch, true).expect("usage");
         }
         if age == 2 {
             // As a kill leaves it: while it is open.
@@ -299,6 +316,27 @@ fn build(path: &Path) -> State {
         }
     }
     state.expect("a state")
+}
+
+/// Verifies of a key in one of the last minutes.
+fn counted(key: u8, minute: i64) -> Counted {
+    let at = Moment(NOW.0 - (60 - minute) * 60_000);
+    Counted {
+        key: KeyId([key; 16]),
+        minute: (at.0 / 60_000) as u32,
+        version: 1,
+        function: FunctionId(1),
+        verdict: Verdict::Ok,
+        country: None,
+        count: 1,
+        last_at: at,
+        last_address: Some([10, 0, key, 1].into()),
+        missed_networks: false,
+    }
+}
+
+fn usage_rows(store: &Store) -> Result<Vec<CountRow>, StoreError> {
+    store.usage_counts(None, Moment(0), Moment(2 * NOW.0), Step::Minute).collect()
 }
 
 fn peppers() -> Peppers {

@@ -299,8 +299,13 @@ impl Store {
         if ledger.unwritten {
             batch.put_cf(self.family(Family::Meta), meta::USAGE_ROLLED, record::encode(&ledger.marks));
         }
+        let through = self.0.db.latest_sequence_number() + batch.len() as u64;
         self.write(batch, sync)?;
         ledger.unwritten = false;
+        if sync {
+            // The rows are written whatever becomes of this: where it fails, what was noted before is still true.
+            let _ = self.0.witness.lock().note_synced(through);
+        }
         Ok(())
     }
 

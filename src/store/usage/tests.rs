@@ -480,3 +480,31 @@ proptest! {
         }
     }
 }
+
+/// The log is damaged behind the last change, where only usage is.
+#[test]
+fn a_store_that_lost_usage_says_so() {
+    let (directory, store) = store();
+    let count = |store: &Store, minute| {
+        let rows = vec![counted(1, minute, 1)];
+        store.write_usage(&UsageBatch { rows, ..UsageBatch::default() }, true).unwrap();
+    };
+    (1..=3).for_each(|minute| count(&store, minute));
+    let store = reopen(&directory, store);
+    assert!(!store.lost_usage());
+    (4..=6).for_each(|minute| count(&store, minute));
+    drop(store);
+    let logs = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let log = logs.filter(|path| path.extension().is_some_and(|end| end == "log")).max().unwrap();
+    let whole = std::fs::read(&log).unwrap();
+    for at in [whole.len() - 1, whole.len() / 2] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&log, damaged).unwrap();
+        assert!(Store::open_to_read(directory.path(), StoreOptions::default()).unwrap().lost_usage(), "{at}");
+    }
+    let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
+    assert!(store.lost_usage());
+    (4..=6).for_each(|minute| count(&store, minute));
+    assert!(!store.lost_usage());
+}
