@@ -4,7 +4,7 @@ use axum::Json;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::ask::{Ask, Asked, find};
+use super::ask::{Ask, Asked, find, keys_of_account};
 use super::body;
 use super::evidence::{self, Catalog};
 use super::problem::{Failure, Word};
@@ -109,7 +109,7 @@ fn list(store: &Store, wanted: &Wanted, surroundings: &Surroundings) -> Result<A
             }
         }
         (None, Some(account)) => {
-            let ids = store.ids_of_account(account)?.into_iter().map(Ok);
+            let ids = keys_of_account(store, account)?.into_iter().map(Ok);
             evidence::of_each(store, ids, &catalog, (now, lately), &mut look)?;
         }
         (None, None) => {

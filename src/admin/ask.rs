@@ -17,7 +17,7 @@ use super::server::Shared;
 use super::view;
 use super::wire::KeyView;
 use crate::catalog::change::{Change, Made, Reply, Request};
-use crate::key::{FunctionName, Instant, Key, KeyRef};
+use crate::key::{FunctionName, Instant, Key, KeyId, KeyRef, shown};
 use crate::store::Store;
 
 /// A request's surroundings.
@@ -164,6 +164,15 @@ pub(super) fn find(store: &Store, key: &KeyRef) -> Result<Key, Failure> {
     };
     let found = id.map(|id| store.key(id)).transpose()?.flatten();
     found.ok_or_else(|| Failure::new(Word::NotFound, format!("there is no key {key}")))
+}
+
+/// The keys of an account, deleted ones included. An account is there if it has any: a name that was mistyped is not silently one of which all is well.
+pub(super) fn keys_of_account(store: &Store, account: &str) -> Result<Vec<KeyId>, Failure> {
+    let ids = store.ids_of_account(account)?;
+    if ids.is_empty() {
+        return Err(Failure::new(Word::NotFound, format!("there is no key of an account '{}'", shown(account))).with_field("account"));
+    }
+    Ok(ids)
 }
 
 /// An answer with one key.

@@ -6,7 +6,7 @@ use axum::Json;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::ask::{Ask, Asked, find};
+use super::ask::{Ask, Asked, find, keys_of_account};
 use super::body;
 use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
@@ -92,7 +92,7 @@ fn report(store: &Store, wanted: &Wanted) -> Result<UnusualView, Failure> {
     let Wanted { since, now, limits, .. } = wanted;
     let keys = match (&wanted.key, &wanted.account) {
         (Some(key), _) => Keys::These(BTreeSet::from([find(store, key)?.id])),
-        (None, Some(account)) => Keys::These(store.ids_of_account(account)?.into_iter().collect()),
+        (None, Some(account)) => Keys::These(keys_of_account(store, account)?.into_iter().collect()),
         (None, None) => Keys::All,
     };
     let frame = watch::frame(store, *since, *now, limits.history_days)?;

@@ -46,6 +46,11 @@ impl Network {
         self.0.contains(&address)
     }
 
+    /// Whether some address is in both.
+    pub fn meets(&self, other: Network) -> bool {
+        self.0.contains(&other.0) || other.0.contains(&self.0)
+    }
+
     /// The network as `ipnet` has it.
     pub fn net(&self) -> IpNet {
         self.0

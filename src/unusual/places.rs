@@ -116,14 +116,20 @@ fn networks(key: &Key, usage: &Usage, frame: &Frame, (begin, limits): (u32, &Lim
         return;
     }
     let names: Vec<String> = new.iter().map(|seen| seen.network.to_string()).collect();
-    let command = if key.settings.networks.is_empty() && known.len() <= NAMED {
+    let allowed = &key.settings.networks;
+    let refused = !allowed.is_empty() && !new.iter().any(|seen| allowed.iter().any(|network| network.meets(seen.network)));
+    let answer = if refused { ", refused since the key's networks do not hold it" } else { "" };
+    let command = if refused {
+        // Who uses it as it is meant to be used is not to suffer.
+        command("rotate", key, &["--overlap", "1d"])
+    } else if allowed.is_empty() && known.len() <= NAMED {
         let known: Vec<String> = known.iter().map(|seen| seen.network.to_string()).collect();
         command("edit", key, &[&format!("--add-network={}", known.join(","))])
     } else {
         command("disable", key, &[])
     };
     let evidence = format!(
-        "first used from {} at {}; on {} of use before from {} only",
+        "first used from {} at {}{answer}; on {} of use before from {} only",
         listed(&names.iter().map(String::as_str).collect::<Vec<_>>()),
         clock(first),
         counted(days as u64, "day"),
@@ -143,9 +149,14 @@ fn spread(key: &Key, usage: &Usage, frame: &Frame, limits: &Limits, found: &mut 
     if days < MIN_DAYS_OF_USE as usize || networks < limits.networks_at_once || networks < most * MORE_NETWORKS {
         return;
     }
-    let at = begins(day * DAY).max(begins(frame.since));
+    // When within the day is told by the networks that are new.
+    let from = begins(day * DAY).max(begins(frame.since));
+    let new: Vec<Instant> =
+        usage.networks.iter().map(|seen| seen.first_at).filter(|at| (from..begins((day + 1) * DAY)).contains(at)).collect();
+    let at = new.iter().copied().min().unwrap_or(from);
+    let first = if new.is_empty() { String::new() } else { format!(", {} of them new, the first at {}", new.len(), clock(at)) };
     let evidence = format!(
-        "{} or more within ten minutes on {}; on {} of use before {most} at most",
+        "{} or more within ten minutes on {}{first}; on {} of use before {most} at most",
         counted(networks.into(), "network"),
         clock(begins(day * DAY)).get(..10).unwrap_or_default(),
         counted(days as u64, "day"),

@@ -17,6 +17,8 @@ const FITTED: usize = 14;
 const DAY_FACTOR: u64 = 2;
 /// What has only moved by an hour is not much more than the second of the largest of the hour beside it: less than so many times, over so many.
 const MOVED: (u64, u64) = (3, 2);
+/// Weeks from which on the same day of the week says what a source does by habit on it.
+const WEEKS: usize = 3;
 /// Hours by which a job may come earlier or later than usual.
 const MARGIN: usize = 2;
 /// Days of the last week below which it does not say how much the source does by now.
@@ -29,6 +31,17 @@ const CRITICAL: (u64, u64) = (10, 1_000);
 enum Way {
     Up,
     Down,
+}
+
+impl Way {
+    /// Whether a count is so many times another, and differs by so many.
+    fn deviates(self, seen: f64, expected: f64, limits: &Limits) -> bool {
+        let (factor, least) = (f64::from(limits.factor), limits.min_count as f64);
+        match self {
+            Way::Up => seen >= factor * expected && seen - expected >= least,
+            Way::Down => seen * factor <= expected && expected - seen >= least,
+        }
+    }
 }
 
 /// A time in question that deviates.
@@ -121,7 +134,8 @@ impl Told<'_> {
             0 => String::new(),
             others => format!(", and {} more like it", counted(others as u64, unit)),
         };
-        format!("{what} in the {unit} from {from}; {same}the {} days before had {expected} (median){also}", self.compared)
+        let (days, away) = (self.compared, self.worst.score);
+        format!("{what} in the {unit} from {from}; {same}the {days} days before had {expected} (median), {away:.0} deviations away{also}")
     }
 }
 
@@ -219,7 +233,7 @@ impl Bins {
             let score = if way == Way::Up && seen >= outgrown {
                 Scale::POISSON.at(seen as f64) - Scale::POISSON.at(expected)
             } else {
-                self.score(sums, place, self.since.min(place), scale, way, limits)?.1
+                self.score(sums, place, self.since.min(place), scale, way, limits)?.nearer
             };
             (score >= threshold && (least..=most).contains(&seen)).then_some(Deviation { place, seen, expected, score })
         });
@@ -244,11 +258,7 @@ impl Bins {
             return None;
         }
         let seen = sums[bin] as f64;
-        let factor = f64::from(limits.factor);
-        let deviates = |expected: f64| match way {
-            Way::Up => seen >= factor * expected && seen - expected >= limits.min_count as f64,
-            Way::Down => seen * factor <= expected && expected - seen >= limits.min_count as f64,
-        };
+        let deviates = |expected: f64| way.deviates(seen, expected, limits);
         let mut all = deviates(expected);
         if let Some(yesterday) = bin.checked_sub(self.of_day).filter(|at| way == Way::Down && self.whole[*at]) {
             // A key that is used no more stops once.
@@ -271,8 +281,8 @@ impl Bins {
         all.then_some((bin, expected))
     }
 
-    /// By how many deviations a bin is away from the others: as compared with all days, and the nearer of that and of the same day of other weeks.
-    fn score(&self, sums: &[u64], bin: usize, end: usize, scale: Scale, way: Way, limits: &Limits) -> Option<(f64, f64)> {
+    /// By how many deviations a bin is away from the others.
+    fn score(&self, sums: &[u64], bin: usize, end: usize, scale: Scale, way: Way, limits: &Limits) -> Option<Score> {
         let others: Vec<f64> = if bin < end {
             // Of the history itself: as compared with all of it.
             let slot = bin % self.of_day;
@@ -302,7 +312,9 @@ impl Bins {
         let of_all = towards(away(&others, spread));
         let nearer = if of_week.is_empty() { of_all } else { of_all.min(towards(away(&of_week, 1.0))) };
         let nearer = if of_late.len() < FEW_DAYS { nearer } else { nearer.min(towards(away(&of_late, 1.0))) };
-        Some((of_all, nearer))
+        // What comes each week, about as much, says nothing of the other days.
+        let is_weekly = of_week.len() >= WEEKS && !way.deviates(sums[bin] as f64, median(&mut of_week.clone()), limits);
+        Some(Score { of_all, nearer, is_weekly })
     }
 
     /// How the source scatters, and from which score on a bin is unusual for it.
@@ -345,9 +357,9 @@ impl Bins {
         for day in (begin..end).step_by(self.of_day) {
             let (mut worst, mut largest, mut peak) = (f64::NEG_INFINITY, 0, 0u64);
             for bin in (day..end.min(day + self.of_day)).filter(|at| self.whole[*at]) {
-                let Some((of_all, nearer)) = self.score(sums, bin, end, scale, way, limits) else { continue };
-                worst = worst.max(nearer);
-                largest = if of_all >= deviations { sums[bin].max(largest) } else { largest };
+                let Some(score) = self.score(sums, bin, end, scale, way, limits) else { continue };
+                worst = worst.max(score.nearer);
+                largest = if score.of_all >= deviations && !score.is_weekly { sums[bin].max(largest) } else { largest };
                 peak = peak.max(sums[bin]);
             }
             peaks.push(peak);
@@ -366,7 +378,12 @@ impl Bins {
             Way::Down => {}
         }
         if self.of_day == 1 {
-            let mut days: Vec<u64> = (begin..end).filter(|at| self.whole[*at]).map(|at| sums[at]).collect();
+            // A surge need not be larger than what comes each week on its day.
+            let is_weekly = |at: usize| {
+                let score = self.score(sums, at, end, scale, way, limits);
+                way == Way::Up && score.is_some_and(|score| score.of_all >= deviations && score.is_weekly)
+            };
+            let mut days: Vec<u64> = (begin..end).filter(|at| self.whole[*at] && !is_weekly(*at)).map(|at| sums[at]).collect();
             days.sort_unstable();
             match way {
                 Way::Up => history.least = history.least.max(days.iter().rev().nth(1).copied().unwrap_or_default() * DAY_FACTOR),
@@ -375,6 +392,16 @@ impl Bins {
         }
         history
     }
+}
+
+/// By how many deviations a bin is away.
+struct Score {
+    /// From all days.
+    of_all: f64,
+    /// From the nearest of all days, the same day of other weeks, and the last days.
+    nearer: f64,
+    /// Whether it is as on the same day of other weeks, where these are enough to tell.
+    is_weekly: bool,
 }
 
 /// The largest number but for one.

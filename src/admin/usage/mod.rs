@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use self::counted::Reading;
 use self::periods::{Periods, Unit, Zone};
 use self::sums::{Counting, Group, ROWS, Sum, Top, Who, Whose, too_many_rows};
-use super::ask::{Ask, Asked, find};
+use super::ask::{Ask, Asked, find, keys_of_account};
 use super::body;
 use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
@@ -119,7 +119,7 @@ impl Wanted {
         let key = self.key.as_ref().map(|key| find(store, key)).transpose()?;
         let whose = match (&key, &self.account) {
             (Some(key), _) => Whose::One(key.id),
-            (None, Some(account)) => Whose::These(store.ids_of_account(account)?.into_iter().collect()),
+            (None, Some(account)) => Whose::These(keys_of_account(store, account)?.into_iter().collect()),
             (None, None) => Whose::All,
         };
         // All that is told of usage is of one moment.

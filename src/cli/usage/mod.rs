@@ -16,8 +16,10 @@ use crate::admin::wire::UsageView;
 use crate::key::Instant;
 use zone::Zone;
 
-/// What a script gets that names no dimension.
-const DIMENSIONS: [&str; 3] = ["function", "verdict", "hour"];
+/// What a script gets that names no dimension, and by hours, or by days where hours are not kept so long.
+const DIMENSIONS: [&str; 2] = ["function", "verdict"];
+/// Units of time, the finest first.
+const UNITS: [&str; 3] = ["minute", "hour", "day"];
 
 /// A report that is being made: what was asked for, and the way to ask the daemon.
 struct Report<'r> {
@@ -44,8 +46,13 @@ pub(crate) fn usage(admin: &Admin, screen: &Screen, arguments: &Usage) -> Result
     let top = arguments.top.map(usize::from);
     let named: Vec<&str> = arguments.by.iter().map(String::as_str).collect();
     if arguments.csv || screen.json {
-        let by = if named.is_empty() && top.is_none() { DIMENSIONS.to_vec() } else { named };
-        let view = report.ask(&by, top)?;
+        let (by, view) = if named.is_empty() && top.is_none() {
+            let (unit, view) = report.over_time(&DIMENSIONS, &report.ask(&[], None)?, "hour")?;
+            ([&DIMENSIONS[..], &[unit]].concat(), view)
+        } else {
+            let view = report.ask(&named, top)?;
+            (named, view)
+        };
         if screen.json {
             screen.print_json(&view)?;
         } else {
@@ -76,6 +83,23 @@ impl Report<'_> {
                 ("zone", self.zone.asked(self.since, self.until)?),
             ],
         ))
+    }
+
+    /// The same as a whole report, over time: in units as fine as this, or the finest in which all of it is still kept.
+    fn over_time(&self, others: &[&str], whole: &UsageView, finest: &'static str) -> Result<(&'static str, UsageView), Failure> {
+        let units = UNITS.into_iter().skip_while(|unit| *unit != finest);
+        let mut most: Option<(&'static str, UsageView)> = None;
+        for unit in units {
+            let view = self.ask(&[others, &[unit]].concat(), None)?;
+            let is_all = view.total >= whole.total;
+            if most.as_ref().is_none_or(|(_, most)| view.total > most.total) {
+                most = Some((unit, view));
+            }
+            if is_all {
+                break;
+            }
+        }
+        Ok(most.expect("there is a coarsest unit"))
     }
 
     /// Whose usage it is.

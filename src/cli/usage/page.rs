@@ -30,17 +30,17 @@ const BETWEEN: usize = 4;
 /// The whole page.
 pub(super) fn page(report: &Report) -> Result<String, Failure> {
     let screen = report.screen;
-    let unit = unit(report.until.min(screen.now).since(report.since));
-    let over_time = report.ask(&[unit], None)?;
-    let mut text = heading(report, &over_time, Some(unit));
+    let whole = report.ask(&[], None)?;
+    let (unit, over_time) = report.over_time(&[], &whole, unit(report.until.min(screen.now).since(report.since)))?;
+    let mut text = heading(report, &whole, Some(unit));
     if screen.terminal {
         let points: Vec<Point> = points(&over_time);
-        if over_time.total > 0 || !over_time.unknown.is_empty() {
+        if whole.total > 0 || !whole.unknown.is_empty() {
             text.push_str(&columns(screen, &report.zone, unit, &points, HEIGHT));
             text.push('\n');
         }
     }
-    if over_time.total > 0 {
+    if whole.total > 0 {
         let mut tables = Vec::new();
         let wide = screen.terminal && screen.width >= SIDE_BY_SIDE;
         let width = if wide { (screen.width - BETWEEN) / 2 } else { screen.width };
@@ -62,9 +62,13 @@ pub(super) fn page(report: &Report) -> Result<String, Failure> {
             text.push('\n');
         }
     } else if screen.terminal {
-        text.push_str("Nothing was verified in that time.\n");
+        text.push_str(match &*whole.unknown {
+            [] => "Nothing was verified in that time.\n",
+            [all] if (all.since, all.until) == (whole.since, whole.until) => "Nothing is known of that time.\n",
+            _ => "Nothing was verified in what is known of that time.\n",
+        });
     }
-    text.push_str(&secrets(report, &over_time));
+    text.push_str(&secrets(report, &whole));
     Ok(format!("{}\n", text.trim_end()))
 }
 

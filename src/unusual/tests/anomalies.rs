@@ -52,6 +52,17 @@ fn a_surge_of_two_hours_beyond_all_that_there_was() {
     });
 }
 
+/// Much for any day, and little beside a job that comes once a week.
+#[test]
+fn a_surge_that_is_less_than_the_job_of_each_week() {
+    found_in(&[Shape::Steady, Shape::Daily, Shape::Growing], Kind::Surge, |usage, frame, dice| {
+        let height = largest(&usage.ok, frame) * 6 + 60;
+        (3..since(frame)).step_by(24).filter(|at| at / 24 % 7 == 3).for_each(|at| usage.ok[at] += height * (4 + dice.below(3)));
+        let at = since(frame) + dice.below(20) as usize;
+        (at..at + 4).for_each(|at| usage.ok[at] += height);
+    });
+}
+
 /// A night as busy as the day: no hour is larger than those that there were, but not at this time.
 #[test]
 fn a_day_in_the_night() {

@@ -38,7 +38,7 @@ fn a_surge_says_what_was_seen_and_what_was_expected() {
     let surge = only(found(&usage, &frame));
     assert_eq!(
         surge.evidence,
-        "4000 requests in the hour from 2026-12-21 10:00 UTC; the same hour of the 28 days before had 100 (median), and 1 hour more like it"
+        "4000 requests in the hour from 2026-12-21 10:00 UTC; the same hour of the 28 days before had 100 (median), 106 deviations away, and 1 hour more like it"
     );
     assert_eq!((surge.kind, surge.severity, surge.seen, surge.expected), (Kind::Surge, Severity::Critical, 4_000, 100));
     assert_eq!((line(&surge).as_str(), surge.at), ("doorward disable acme/web", begins(MONDAY + 28 * 24 + 10)));
@@ -119,6 +119,11 @@ fn a_new_network_is_told_unless_new_ones_are_usual() {
     let finding = only(found(&usage, &frame));
     assert_eq!(finding.evidence, "first used from 203.0.113.0/24 at 2026-12-21 00:00 UTC; on 27 days of use before from 1 network only");
     assert_eq!(line(&finding), "doorward edit acme/web --add-network=192.0.2.0/24");
+    let mut only_home = key();
+    only_home.settings.networks = vec!["192.0.2.0/28".parse().unwrap()];
+    let refused = only(judge(Some(&only_home), &usage, &frame, &Limits::default()).findings);
+    assert!(refused.evidence.contains(", refused since the key's networks do not hold it;"), "{}", refused.evidence);
+    assert_eq!(line(&refused), "doorward rotate acme/web --overlap 1d", "who uses it from home goes on");
     for days in [3, 9, 15] {
         usage.networks.push(seen(&format!("10.{days}.0.0/24"), now - days * 86_400_000));
     }

@@ -45,10 +45,12 @@ enum Way {
     Lunch,
     /// From one day on twice as much.
     Launched,
+    /// Daily, and a job of a hundred times as much each Sunday.
+    Sundays,
 }
 
 impl Way {
-    const ALL: [Way; 14] = [
+    const ALL: [Way; 15] = [
         Way::Office,
         Way::SixHourly,
         Way::ThreeDays,
@@ -63,6 +65,7 @@ impl Way {
         Way::Weekends,
         Way::Lunch,
         Way::Launched,
+        Way::Sundays,
     ];
 
     fn hours(self, level: f64, dice: &mut Dice) -> Vec<u64> {
@@ -96,6 +99,8 @@ impl Way {
                 Way::Weekends => 0.01,
                 Way::Lunch if of_week < 5 => level * (daily + if clock == 12 { 5.0 } else { 0.0 }) * about(0.3),
                 Way::Lunch => level * 0.1 * daily,
+                Way::Sundays if of_week == 6 && clock == 3 => level * 100.0 * about(0.2),
+                Way::Sundays => level * daily * about(0.2),
                 Way::Launched => level * daily * about(0.2) * if day >= began { 2.0 } else { 1.0 },
             };
             storm = if storm > 0 { storm - 1 } else { u32::from(dice.below(144) == 0) * (1 + dice.below(3) as u32) };
