@@ -313,7 +313,7 @@ impl Bins {
         let nearer = if of_week.is_empty() { of_all } else { of_all.min(towards(away(&of_week, 1.0))) };
         let nearer = if of_late.len() < FEW_DAYS { nearer } else { nearer.min(towards(away(&of_late, 1.0))) };
         // What comes each week, about as much, says nothing of the other days.
-        let is_weekly = of_week.len() >= WEEKS && !way.deviates(sums[bin] as f64, median(&mut of_week.clone()), limits);
+        let is_weekly = of_week.len() >= WEEKS && of_week.iter().all(|other| (sums[bin] as f64) < f64::from(limits.factor) * other);
         Some(Score { of_all, nearer, is_weekly })
     }
 
@@ -400,7 +400,7 @@ struct Score {
     of_all: f64,
     /// From the nearest of all days, the same day of other weeks, and the last days.
     nearer: f64,
-    /// Whether it is as on the same day of other weeks, where these are enough to tell.
+    /// Whether it is as on the same day of each other week, where these are enough to tell.
     is_weekly: bool,
 }
 
