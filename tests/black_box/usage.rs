@@ -101,6 +101,9 @@ fn the_keys_that_are_used_most_are_told_with_all_others_together() {
     let lines: Vec<Vec<&str>> = plain.lines().map(|line| line.split('\t').take(2).collect()).collect();
     assert_eq!(lines, [["KEY", "VERIFIES"], ["acme/five", "10"], ["(no key)", "7"], ["(others)", "10"]]);
     daemon.run(&["usage", "acme/five", "--top", "3"]).refused(64, &["--top"]);
+    for report in ["usage", "unusual", "advise"] {
+        daemon.run(&[report, "--account", "acne"]).refused(66, &["'acne'"]);
+    }
 }
 
 #[test]
