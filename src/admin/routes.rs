@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -143,8 +145,15 @@ async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -
         return next.run(request).await;
     }
     shared.counters.forbid(peer, &named(&request));
-    forbidden(peer, authority).into_response()
+    let answer = forbidden(peer, authority).into_response();
+    // What is sent is taken, so that the connection does not break under a caller who is still sending, before the answer is read.
+    let rest = Limited::new(request.into_body(), REFUSED_BODY.0).collect();
+    let _ = tokio::time::timeout(REFUSED_BODY.1, rest).await;
+    answer
 }
+
+/// Bytes that are taken of the body of a request that is refused, and how long they are waited for.
+const REFUSED_BODY: (usize, Duration) = (64 << 10, Duration::from_secs(1));
 
 /// Routes that take a body, but change nothing.
 const LOOKS: [&str; 2] = ["/v1/identify", "/v1/explain"];
