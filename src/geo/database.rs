@@ -13,9 +13,9 @@ use crate::key::{Country, Instant};
 /// file can use subtrees so often that their expansion never ends.
 const NETWORKS_PER_NODE: usize = 3;
 
-/// IPv6 networks under which databases repeat their IPv4 tree, with the number of bits before the IPv4 address: IPv4-compatible (RFC 4291),
-/// NAT64 (RFC 6052), Teredo's server (RFC 4380) and 6to4 (RFC 3056). IPv4-mapped addresses never get here: they are made IPv4 before.
-const ALIASES: [(&str, u32); 4] = [("::/96", 96), ("64:ff9b::/96", 96), ("2001::/32", 32), ("2002::/16", 16)];
+/// IPv6 networks that lead to the IPv4 tree, at most: databases have them for IPv4-compatible addresses (RFC 4291), NAT64 (RFC 6052), Teredo's server (RFC 4380) and
+/// 6to4 (RFC 3056). IPv4-mapped addresses never get here: they are made IPv4 before.
+const ALIASES: usize = 8;
 
 /// A country database, expanded into sorted ranges.
 ///
@@ -46,11 +46,15 @@ pub enum DatabaseError {
 
 impl Countries {
     /// The country of a canonical address; none where the database does not place it.
+    #[inline]
     pub fn of(&self, address: IpAddr) -> Option<Country> {
-        let address = match address {
-            IpAddr::V4(v4) => return self.ipv4.of(v4.into()),
-            IpAddr::V6(v6) => u128::from(v6),
-        };
+        match address {
+            IpAddr::V4(v4) => self.ipv4.of(v4.into()),
+            IpAddr::V6(v6) => self.of_ipv6(v6.into()),
+        }
+    }
+
+    fn of_ipv6(&self, address: u128) -> Option<Country> {
         match self.aliases.iter().find(|(network, length)| (address ^ network) >> (128 - length) == 0) {
             Some((_, length)) => self.ipv4.of((address >> (96 - length)) as u32),
             None => self.ipv6.of(address),
@@ -79,17 +83,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Countries, DatabaseError> {
     let mut ipv4 = Builder::new();
     let mut ipv6 = Builder::new();
     let tree_of_ipv4 = has_tree_of_ipv4(&reader)?;
-    let mut options = WithinOptions::default();
+    let mut options = WithinOptions::default().include_networks_without_data();
     if !tree_of_ipv4 {
         // All of IPv4 is one record or none: the reader takes every network with that record for an alias of it.
         options = options.include_aliased_networks();
         ipv4.push(0, u32::MAX, country(&reader.lookup(Ipv4Addr::UNSPECIFIED.into())?)).ok_or(DatabaseError::Tree)?;
     }
+    let mut aliases = Aliases::of(&reader, tree_of_ipv4)?;
     let mut known: HashMap<Option<usize>, Option<Country>> = HashMap::new();
     let most = (reader.metadata().node_count as usize).saturating_mul(NETWORKS_PER_NODE);
     for (count, found) in reader.networks(options)?.enumerate() {
         let found = found?;
         let country = match known.get(&found.offset()) {
+            _ if !found.has_data() => None,
             Some(country) => *country,
             None => {
                 // A record that does not decode is damage; one without the fields is not.
@@ -100,7 +106,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Countries, DatabaseError> {
         let network = found.network()?;
         let pushed = match (network.network(), network.broadcast()) {
             (IpAddr::V4(first), IpAddr::V4(last)) => ipv4.push(first.into(), last.into(), country),
-            (IpAddr::V6(first), IpAddr::V6(last)) => ipv6.push(first.into(), last.into(), country),
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                aliases.up_to(first.into(), last.into())?;
+                ipv6.push(first.into(), last.into(), country)
+            }
             _ => None,
         };
         pushed.filter(|()| count <= most).ok_or(DatabaseError::Tree)?;
@@ -113,7 +122,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Countries, DatabaseError> {
     Ok(Countries {
         ipv4: ipv4.build(),
         ipv6: ipv6.build(),
-        aliases: if tree_of_ipv4 { aliases(&reader)? } else { Vec::new() },
+        aliases: aliases.all()?,
         database_type: metadata.database_type.clone(),
         built_at: Instant(built_at),
     })
@@ -133,21 +142,41 @@ fn has_tree_of_ipv4(reader: &Reader<&[u8]>) -> Result<bool, DatabaseError> {
     Ok(reader.lookup(Ipv4Addr::UNSPECIFIED.into())?.network()?.is_ipv4())
 }
 
-/// Which of the known networks lead to the IPv4 tree in this file: those where the reader, which skips aliases, finds not even emptiness.
-fn aliases(reader: &Reader<&[u8]>) -> Result<Vec<(u128, u32)>, DatabaseError> {
-    let mut aliases = Vec::new();
-    if reader.metadata().ip_version != 6 {
-        return Ok(aliases);
+/// Finds the networks that lead to the IPv4 tree: the reader, which tells of all others, even of empty ones, leaves them out.
+struct Aliases<'r, 'b> {
+    reader: &'r Reader<&'b [u8]>,
+    found: Vec<(u128, u32)>,
+    /// The first IPv6 address that nothing was told of; none after the last.
+    next: Option<u128>,
+    /// How long the prefix of the network of 0.0.0.0 is: whatever leads to the IPv4 tree is that much shorter than what is found there.
+    of_zero: u32,
+}
+
+impl<'r, 'b> Aliases<'r, 'b> {
+    fn of(reader: &'r Reader<&'b [u8]>, tree_of_ipv4: bool) -> Result<Aliases<'r, 'b>, DatabaseError> {
+        let of_zero = reader.lookup(Ipv4Addr::UNSPECIFIED.into())?.network()?.prefix().into();
+        let leads_there = tree_of_ipv4 && reader.metadata().ip_version == 6;
+        // The IPv4 networks themselves are those of ::/96.
+        let (found, next) = if leads_there { (vec![(0, 96)], Some(1 << 32)) } else { (Vec::new(), None) };
+        Ok(Aliases { reader, found, next, of_zero })
     }
-    for (text, length) in ALIASES {
-        let Ok(network) = text.parse() else { continue };
-        let options = WithinOptions::default().include_networks_without_data();
-        let is_alias = length == 96 && text.starts_with("::") || reader.within(network, options)?.next().is_none();
-        if let (true, IpAddr::V6(first)) = (is_alias, network.ip()) {
-            aliases.push((first.into(), length));
+
+    /// The reader told of a network.
+    fn up_to(&mut self, first: u128, last: u128) -> Result<(), DatabaseError> {
+        while let Some(next) = self.next.filter(|next| *next < first) {
+            let length = u32::from(self.reader.lookup(IpAddr::V6(next.into()))?.network()?.prefix()).checked_sub(self.of_zero);
+            let length = length.filter(|length| (1..=96).contains(length) && self.found.len() < ALIASES).ok_or(DatabaseError::Tree)?;
+            self.found.push((next, length));
+            self.next = next.checked_add(1 << (128 - length));
         }
+        self.next = self.next.and(last.checked_add(1));
+        Ok(())
     }
-    Ok(aliases)
+
+    fn all(mut self) -> Result<Vec<(u128, u32)>, DatabaseError> {
+        self.up_to(u128::MAX, u128::MAX)?;
+        Ok(self.found)
+    }
 }
 
 /// A record without either field, or with one of another type, names no country.
@@ -202,6 +231,18 @@ mod tests {
                 assert_eq!(countries.of(address), expected, "{name}: {address}");
             }
             assert!(placed > 20, "{name}: {placed}");
+        }
+    }
+
+    /// A file that repeats its IPv4 tree elsewhere than databases do, here for a part of 2002::/16 only: those addresses had no country. Found by the fuzz target `mmdb`.
+    #[test]
+    fn the_ipv4_tree_is_found_wherever_it_is_repeated() {
+        let input = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/mmdb/3327e0e60adf")).unwrap();
+        let file = &input[..input.len() - 16];
+        let (reader, countries) = (Reader::from_source(file).unwrap(), parse(file).unwrap());
+        for address in ["2002:c633:6407::", "2002::", "2002:ffff:ffff:ffff::", "2001::c633:6407", "::198.51.100.7", "198.51.100.7"] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(countries.of(address), country(&reader.lookup(address).unwrap()), "{address}");
         }
     }
 
