@@ -42,14 +42,15 @@ impl BadDocument {
     /// Of a message of serde, which is `path: message at line L column C`.
     pub fn of(cause: &str) -> BadDocument {
         let message = cause.rfind(" at line ").map_or(cause, |at| &cause[..at]);
+        // Looked for before the path is: that ends with the field's name, which may be anything.
+        if let Some(rest) = message.strip_prefix(UNKNOWN).or_else(|| Some(message.split_once(&format!(": {UNKNOWN}"))?.1)) {
+            return BadDocument::unknown_field(rest);
+        }
         let is_path = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.[]-?".contains(&b));
         let (path, message) = match message.split_once(": ") {
             Some((path, rest)) if is_path(path) => (path, rest),
             _ => ("", message),
         };
-        if let Some(rest) = message.strip_prefix("unknown field `") {
-            return BadDocument::unknown_field(rest);
-        }
         if let Some(name) = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `")) {
             let name = name.trim_end_matches('`');
             let what = if message.starts_with("missing") { "is missing" } else { "is there twice" };
@@ -68,8 +69,9 @@ impl BadDocument {
 
     /// `rest` is the name, a backtick, and what was expected. A name of another form than ours is not repeated: it may be a secret, misplaced.
     fn unknown_field(rest: &str) -> BadDocument {
-        let (name, expected) = rest.split_once('`').unwrap_or((rest, ""));
-        let expected = expected.trim_start_matches(", ").replace('`', "");
+        // What was expected has no such words in it, the name may.
+        let (name, expected) = rest.rfind("`, expected ").map_or((rest.trim_end_matches('`'), ""), |at| (&rest[..at], &rest[at..]));
+        let expected = expected.trim_start_matches("`, ").replace('`', "");
         if name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
             return BadDocument::invalid(name, format!("{name}: no such field; {expected}"));
         }
@@ -83,3 +85,32 @@ impl BadDocument {
 
 /// Fields whose values are never repeated.
 const SECRET_FIELDS: [&str; 3] = ["token", "token_sha256", "secrets"];
+
+/// How serde says that there is no such field; its name follows.
+const UNKNOWN: &str = "unknown field `";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{IdentifyBody, KeyLine};
+
+    fn refused<T: DeserializeOwned>(body: &str) -> String {
+        match parse::<T>(body.as_bytes()).err().unwrap() {
+            BadDocument::Malformed(detail) => detail,
+            BadDocument::Invalid { field, detail } => format!("{field:?} {detail}"),
+        }
+    }
+
+    /// A secret that came in the place of a name was told, where it was not made of letters, digits and a few signs. Found by the fuzz target `admin_body`.
+    #[test]
+    fn a_name_that_is_none_of_ours_is_not_repeated() {
+        for secret in ["c2VjcmV0+/==", "~314159", "Geheim", "a: unknown field `b", "x`, expected y", "a b", "unknown field `a"] {
+            let name = serde_json::to_string(secret).unwrap();
+            let top = refused::<IdentifyBody>(&format!("{{{name}: 1}}"));
+            assert_eq!(top, "None a field that does not exist; expected `token`".replace('`', ""), "{secret}");
+            let nested = refused::<KeyLine>(&format!(r#"{{"secrets": [{{{name}: 1}}]}}"#));
+            assert!(nested.starts_with("None a field that does not exist; expected one of version, "), "{nested}");
+        }
+        assert_eq!(refused::<IdentifyBody>(r#"{"tokn": 1}"#), r#"Some("tokn") tokn: no such field; expected token"#);
+    }
+}
