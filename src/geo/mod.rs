@@ -121,6 +121,7 @@ impl Geo {
     ///
     /// Takes no lock, makes no system call, and writes to no cache line that another thread reads. (A thread's very first call registers it with
     /// the epochs, which allocates once.)
+    #[inline]
     pub fn country(&self, address: IpAddr) -> CountryOf {
         let guard = crossbeam_epoch::pin();
         let Some(loaded) = self.current(&guard) else { return CountryOf::NoDatabase };

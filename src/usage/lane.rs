@@ -43,6 +43,22 @@ impl Lane {
     }
 }
 
+/// So many places ahead of an event the memory for a later one is asked for: by the time it is written, it is there. A write that has to wait for its memory keeps all later
+/// ones from the caches, and who reads these again in other pieces waits with them.
+const AHEAD: usize = 16;
+
+/// Asks for memory to write to; a hint, where the processor takes one.
+#[inline]
+fn expect_to_write(place: *const Slot) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, for any address, which changes neither memory nor flags. Processors without it do nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) place, options(nostack, preserves_flags, readonly))
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// A lane that this thread holds, to count in. What was counted is seen by others when this is dropped, and from then on a killed process has not
 /// lost it: so drop it before anybody is told of what was counted.
 pub struct Held<'a> {
@@ -75,6 +91,7 @@ impl<'a> Held<'a> {
         } else {
             // SAFETY: the lane is held, and `limit` says that this place is drained.
             unsafe { self.ring.add(self.end as usize % RING).write(Slot::event(event)) };
+            expect_to_write(self.ring.wrapping_add((self.end as usize + AHEAD) % RING));
             self.end += 1;
         }
         let state = self.state();

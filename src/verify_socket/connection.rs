@@ -15,7 +15,7 @@ pub const MOST_ANSWER_BYTES: usize = 128 * 1024;
 /// With so many bytes of answers no further batch is taken, and no further round.
 const FULL_BYTES: usize = 80 * 1024;
 /// The answer to one request within a batch.
-const RESPONSE_BYTES: usize = 37 + ACCOUNT_BYTES;
+const RESPONSE_BYTES: usize = Response::FIXED_BYTES + ACCOUNT_BYTES;
 /// The longest message of an error, with its header.
 const ERROR_BYTES: usize = HEADER_BYTES + 3 + 250;
 const _: () = assert!(
