@@ -4,8 +4,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use tokio::net::UnixStream;
-
 /// What a peer may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
@@ -45,6 +43,34 @@ pub struct Peer {
     pub groups: Vec<u32>,
 }
 
+/// The user and process of a connection, for those who need no more: a call of the kernel less.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) uid: u32,
+    pub(super) pid: i32,
+    gid: u32,
+}
+
+impl Caller {
+    /// Asks the kernel who connected. The process is 0 where it is in another PID namespace, which rustix's type for this cannot hold.
+    pub(super) fn of(stream: impl AsFd) -> io::Result<Caller> {
+        let mut told = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+        let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most so many bytes there, and whatever it writes is sound for three numbers.
+        let outcome = unsafe {
+            libc::getsockopt(stream.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut told).cast(), &raw mut bytes)
+        };
+        if outcome == 0 { Ok(Caller { uid: told.uid, pid: told.pid, gid: told.gid }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// With its groups.
+    pub(super) fn with_groups(self, stream: impl AsFd) -> io::Result<Peer> {
+        let mut groups = supplementary_groups(stream)?;
+        groups.insert(0, self.gid);
+        Ok(Peer { uid: self.uid, pid: self.pid, user: None, groups })
+    }
+}
+
 impl Access {
     /// What a peer may do: the most that its user or any of its groups may.
     pub fn authority(&self, peer: &Peer) -> Authority {
@@ -67,11 +93,8 @@ impl Peer {
     ///
     /// # Errors
     /// The kernel did not tell.
-    pub fn of(stream: &UnixStream) -> io::Result<Peer> {
-        let credentials = stream.peer_cred()?;
-        let mut groups = supplementary_groups(stream)?;
-        groups.insert(0, credentials.gid());
-        Ok(Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0), user: None, groups })
+    pub fn of(stream: impl AsFd) -> io::Result<Peer> {
+        Caller::of(&stream)?.with_groups(&stream)
     }
 
     /// With the name of its user.
@@ -140,10 +163,12 @@ mod tests {
     }
 
     /// The own process is the peer of a pair of its own.
-    #[tokio::test]
-    async fn groups_are_those_that_the_kernel_tells() {
-        let (one, _other) = UnixStream::pair().unwrap();
-        let mut told = Peer::of(&one).unwrap().groups;
+    #[test]
+    fn groups_are_those_that_the_kernel_tells() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = Peer::of(&one).unwrap();
+        assert_eq!((peer.uid, peer.pid), (rustix::process::getuid().as_raw(), std::process::id() as i32));
+        let mut told = peer.groups;
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
         let mut expected: Vec<u32> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();

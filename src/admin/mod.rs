@@ -6,6 +6,7 @@
 
 mod access;
 mod advise;
+mod arrivals;
 mod ask;
 mod body;
 mod catalog;
@@ -19,6 +20,7 @@ mod import;
 mod keys;
 mod list;
 mod metrics;
+mod pace;
 mod places;
 mod problem;
 mod routes;

@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A user and a process of theirs, as the kernel tells them.
 pub(super) type Who = (u32, i32);
 
-/// So many places. Where all are taken, the connection on which nothing is asked for the longest time gives up its own. Where on each something is asked, one of the user
-/// with the most does, and of that user's processes the one with the most: for whoever has fewer.
+/// So many places. Where all are taken, a connection of the user with the most gives up its own, and of that user's processes of one with the most, the newcomer counted: the one
+/// on which nothing is asked for the longest time. Where on each of these something is asked, it is the longest such, and only for whoever has fewer.
 pub(super) struct Places {
     free: Arc<Semaphore>,
     stays: Mutex<HashMap<u64, Arc<Stay>>>,
@@ -24,19 +24,23 @@ pub(super) struct Places {
     begun: Instant,
 }
 
-/// A place that is free, or soon will be.
+/// A place that is free, or soon will be. It counts as taken.
 pub(super) struct Claim {
-    places: Arc<Places>,
-    who: Who,
+    entry: Entry,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A connection's place, until it is dropped.
 pub(super) struct Place {
+    entry: Entry,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A line in the list of who is there, until it is dropped.
+struct Entry {
     places: Arc<Places>,
     number: u64,
     stay: Arc<Stay>,
-    _permit: OwnedSemaphorePermit,
 }
 
 struct Stay {
@@ -70,29 +74,35 @@ impl Places {
             self.displace(who)?;
             displacing();
         }
-        Some(Claim { places: Arc::clone(self), who, permit })
+        let since = AtomicU64::new(self.now());
+        let (busy, told_to_go, at_once) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let stay = Arc::new(Stay { who, busy, since, told_to_go, at_once, go: Notify::new() });
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.stays.lock().insert(number, Arc::clone(&stay));
+        Some(Claim { entry: Entry { places: Arc::clone(self), number, stay }, permit })
     }
 
     /// Tells one connection to go.
     fn displace(&self, newcomer: Who) -> Option<()> {
         let stays = self.stays.lock();
         let staying = || stays.values().filter(|stay| !stay.told_to_go.load(Ordering::Relaxed));
-        let longest = |stays: &mut dyn Iterator<Item = &Arc<Stay>>| stays.min_by_key(|stay| stay.since.load(Ordering::Relaxed)).cloned();
-        let idle = longest(&mut staying().filter(|stay| !stay.busy.load(Ordering::Acquire)));
-        let stay = idle.or_else(|| {
-            let (mut of_user, mut of_process) = (HashMap::from([(newcomer.0, 1)]), HashMap::from([(newcomer, 1)]));
-            for stay in staying() {
-                *of_user.entry(stay.who.0).or_insert(0) += 1;
-                *of_process.entry(stay.who).or_insert(0) += 1;
+        let (mut of_user, mut of_process) = (HashMap::from([(newcomer.0, 1)]), HashMap::from([(newcomer, 1)]));
+        for stay in staying() {
+            *of_user.entry(stay.who.0).or_insert(0) += 1;
+            *of_process.entry(stay.who).or_insert(0) += 1;
+        }
+        let (user, _) = of_user.iter().max_by_key(|(user, count)| (**count, **user == newcomer.0))?;
+        let most = of_process.iter().filter(|((of, _), _)| of == user).map(|(_, count)| *count).max()?;
+        let has_fewer = of_user[&newcomer.0] < of_user[user] || of_process[&newcomer] < most;
+        let theirs = staying().filter(|stay| stay.who.0 == *user && of_process[&stay.who] == most);
+        let candidates = theirs.map(|stay| (stay.busy.load(Ordering::Acquire), stay.since.load(Ordering::Relaxed), stay));
+        let (is_busy, _, stay) = candidates.min_by_key(|(is_busy, since, _)| (*is_busy, *since))?;
+        if is_busy {
+            if !has_fewer {
+                return None;
             }
-            let (user, _) = of_user.iter().max_by_key(|(user, count)| (**count, **user == newcomer.0))?;
-            let (heaviest, most) =
-                of_process.iter().filter(|((of, _), _)| of == user).max_by_key(|(who, count)| (**count, **who == newcomer))?;
-            let has_fewer = of_user[&newcomer.0] < of_user[user] || of_process[&newcomer] < *most;
-            let stay = has_fewer.then(|| longest(&mut staying().filter(|stay| stay.who == *heaviest)))??;
             stay.at_once.store(true, Ordering::Relaxed);
-            Some(stay)
-        })?;
+        }
         stay.told_to_go.store(true, Ordering::Relaxed);
         stay.go.notify_one();
         Some(())
@@ -106,40 +116,37 @@ impl Places {
 impl Claim {
     /// The place, once it is free.
     pub(super) async fn place(self) -> Option<Place> {
-        let Claim { places, who, permit } = self;
-        let permit = match permit {
+        let Claim { entry, permit } = self;
+        let free = Arc::clone(&entry.places.free);
+        let _permit = match permit {
             Some(permit) => permit,
-            None => tokio::time::timeout(PATIENCE, Arc::clone(&places.free).acquire_owned()).await.ok()?.ok()?,
+            None => tokio::time::timeout(PATIENCE, free.acquire_owned()).await.ok()?.ok()?,
         };
-        let since = AtomicU64::new(places.now());
-        let (busy, told_to_go, at_once) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
-        let stay = Arc::new(Stay { who, busy, since, told_to_go, at_once, go: Notify::new() });
-        let number = places.next.fetch_add(1, Ordering::Relaxed);
-        places.stays.lock().insert(number, Arc::clone(&stay));
-        Some(Place { places, number, stay, _permit: permit })
+        Some(Place { entry, _permit })
     }
 }
 
 impl Place {
     /// To be held while a request is answered.
     pub(super) fn busy(&self) -> Busy {
-        self.stay.since.store(self.places.now(), Ordering::Relaxed);
-        self.stay.busy.store(true, Ordering::Release);
-        Busy { places: Arc::clone(&self.places), stay: Arc::clone(&self.stay) }
+        let Entry { places, stay, .. } = &self.entry;
+        stay.since.store(places.now(), Ordering::Relaxed);
+        stay.busy.store(true, Ordering::Release);
+        Busy { places: Arc::clone(places), stay: Arc::clone(stay) }
     }
 
     /// Whether the request that is being answered is to be answered to its end.
     pub(super) fn may_finish(&self) -> bool {
-        self.stay.busy.load(Ordering::Acquire) && !self.stay.at_once.load(Ordering::Relaxed)
+        self.entry.stay.busy.load(Ordering::Acquire) && !self.entry.stay.at_once.load(Ordering::Relaxed)
     }
 
     /// Waits until another needs the place more.
     pub(super) async fn told_to_go(&self) {
-        self.stay.go.notified().await;
+        self.entry.stay.go.notified().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.places.stays.lock().remove(&self.number);
     }
@@ -193,7 +200,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         let refused = |who: Who| places.claim(who, || ()).is_none();
-        let told = |number: usize| stays[number].0.stay.told_to_go.load(Ordering::Relaxed);
+        let told = |number: usize| stays[number].0.entry.stay.told_to_go.load(Ordering::Relaxed);
         assert!(refused((5, 51)), "it has the most itself");
         assert!(!refused((7, 70)));
         assert!(told(1) && !stays[1].0.may_finish() && [0, 2, 3].iter().all(|number| !told(*number)));

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{Method, header};
 use axum::middleware::{self, Next};
@@ -177,7 +178,10 @@ pub(super) fn forbidden(peer: &Peer, authority: Authority) -> Failure {
     responses((status = 200, description = "OpenAPI 3.1", body = Object), ReadProblems)
 )]
 async fn self_description() -> Result<Response, Failure> {
-    let text = openapi().to_json().map_err(|error| Failure::new(Word::Internal, format!("the document cannot be written: {error}")))?;
+    // Written once: it takes milliseconds, in which no other request is served.
+    static TEXT: LazyLock<Result<Bytes, String>> =
+        LazyLock::new(|| openapi().to_json().map(Bytes::from).map_err(|error| format!("the document cannot be written: {error}")));
+    let text = TEXT.clone().map_err(|error| Failure::new(Word::Internal, error))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,15 +21,17 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tracing::{debug, error, warn};
 
 use super::AdminState;
-use super::access::{Authority, Peer};
+use super::access::Peer;
+use super::arrivals::{Admission, Arrival, Arrivals};
 use super::metrics;
-use super::places::{Claim, Place, Places};
+use super::pace::Pace;
+use super::places::Place;
 use super::problem::{Failure, Word};
 use super::routes;
 use super::searches::Searches;
@@ -58,9 +60,6 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 const REFUSED_USERS: usize = 256;
 /// A lasting want of descriptors or places is logged this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-/// After so many connections that were closed at once, a pause: who opens as many as the kernel allows would otherwise take a processor.
-const REFUSED_AT_ONCE: u64 = 32;
-const REFUSED_PAUSE: Duration = Duration::from_millis(1);
 /// How long requests that were begun may take to end after the order to stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -76,6 +75,8 @@ pub(super) struct Counters {
     /// Of what is refused and of what is wrong with connections, so much is logged.
     refusals: Refusals,
     pub(super) complaints: Quota,
+    /// The same of those who connect without a pause, whom the others would hide.
+    pub(super) floods: Quota,
 }
 
 /// How often a user's refusals are logged.
@@ -112,6 +113,7 @@ impl Default for Counters {
             failed: std::array::from_fn(|_| AtomicU64::new(0)),
             refusals: Refusals::default(),
             complaints: Quota::new(1, COMPLAINT_INTERVAL),
+            floods: Quota::new(1, COMPLAINT_INTERVAL),
         }
     }
 }
@@ -128,6 +130,11 @@ impl Counters {
     /// Connections that were closed at once, because there were too many.
     pub(super) fn crowded(&self) -> u64 {
         self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// One more of them.
+    pub(super) fn crowd(&self) {
+        self.crowded.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests by how they ended: `ok`, or the word of the problem.
@@ -160,120 +167,68 @@ pub(super) struct Shared {
     /// One place: a check reads the whole store.
     pub(super) checking: Arc<Semaphore>,
     pub(super) searches: Searches,
+    pub(super) pace: Pace,
 }
 
 /// Serves the admin socket until `shutdown` is done, then lets begun requests end, for at most five seconds. Beside it, `/metrics` over TCP,
-/// if there is a listener for it. Runs in a tokio runtime with io and time enabled.
+/// if there is a listener for it. Connections are accepted, by a thread of its own, from this call on; what it gives runs in a tokio runtime with io and
+/// time enabled.
 ///
 /// # Errors
-/// A listener cannot be watched by the runtime.
-pub async fn serve(
+/// The kernel gives no thread; later, a listener cannot be watched by the runtime.
+pub fn serve(
     listener: StdUnixListener,
     metrics_listener: Option<StdTcpListener>,
     state: AdminState,
     shutdown: impl Future<Output = ()> + Send,
-) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
-    let shared =
-        Arc::new(Shared { state, counters: Counters::default(), checking: Arc::new(Semaphore::new(1)), searches: Searches::default() });
-    let metrics = metrics_listener.map(|listener| tokio::spawn(metrics::listen(listener, Arc::clone(&shared))));
-    let known = Gate { router: routes::router(Arc::clone(&shared)), shared, places: Places::new(CONNECTIONS) };
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
-    let (stop, stopping) = watch::channel(false);
-    tokio::pin!(shutdown);
-    let mut refused = 0u64;
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let turned_away = !admit(stream, &known, &strangers, &stopping);
-                refused += u64::from(turned_away);
-                if turned_away && refused.is_multiple_of(REFUSED_AT_ONCE) {
-                    tokio::time::sleep(REFUSED_PAUSE).await;
-                }
-                // Whoever was let in has a turn before the next: connections that are over would otherwise pile up behind those that come.
-                tokio::task::yield_now().await;
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: a pause, or this loop would spin.
-                if let Some(before) = known.shared.counters.complaints.take() {
-                    warn!(%error, before, "admin socket: cannot accept");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+) -> io::Result<impl Future<Output = ()> + Send> {
+    let (checking, searches) = (Arc::new(Semaphore::new(1)), Searches::default());
+    let shared = Arc::new(Shared { state, counters: Counters::default(), checking, searches, pace: Pace::default() });
+    let (arrivals, mut arriving) = Arrivals::accept(listener, Arc::clone(&shared))?;
+    Ok(async move {
+        let metrics = metrics_listener.map(|listener| tokio::spawn(metrics::listen(listener, Arc::clone(&shared))));
+        let router = routes::router(Arc::clone(&shared));
+        let (stop, stopping) = watch::channel(false);
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(arrival) = arriving.recv() => receive(arrival, &router, &shared, &stopping),
             }
         }
-    }
-    drop(listener);
-    metrics.inspect(|metrics| metrics.abort());
-    drop(stopping);
-    // Nobody listens when no connection is open.
-    let _ = stop.send(true);
-    if tokio::time::timeout(STOP_TIME, stop.closed()).await.is_err() {
-        warn!("admin socket: requests were still running {} s after the order to stop", STOP_TIME.as_secs());
-    }
-    Ok(())
+        arrivals.stop();
+        while let Ok(arrival) = arriving.try_recv() {
+            receive(arrival, &router, &shared, &stopping);
+        }
+        metrics.inspect(|metrics| metrics.abort());
+        drop(stopping);
+        // Nobody listens when no connection is open.
+        let _ = stop.send(true);
+        if tokio::time::timeout(STOP_TIME, stop.closed()).await.is_err() {
+            warn!("admin socket: requests were still running {} s after the order to stop", STOP_TIME.as_secs());
+        }
+    })
 }
 
-/// What a connection needs to be served.
-struct Gate {
-    router: Router,
-    shared: Arc<Shared>,
-    places: Arc<Places>,
-}
-
-/// Finds out who connected, and serves them if there is a place. Whether there is.
-fn admit(stream: UnixStream, gate: &Gate, strangers: &Arc<Semaphore>, stopping: &watch::Receiver<bool>) -> bool {
-    let counters = &gate.shared.counters;
-    let peer = match Peer::of(&stream) {
-        Ok(peer) => peer,
-        Err(error) => {
-            if let Some(before) = counters.complaints.take() {
-                warn!(%error, before, "admin socket: the kernel does not tell who connected");
-            }
-            return false;
-        }
-    };
-    let complain = |what| {
-        if let Some(before) = counters.complaints.take() {
-            warn!(uid = peer.uid, before, "admin socket: too many connections, {what}");
-        }
-    };
-    let authority = gate.shared.state.access.read().authority(&peer);
-    let standing = match authority {
-        Authority::None => Arc::clone(strangers).try_acquire_owned().ok().map(Admission::Stranger),
-        _ => gate.places.claim((peer.uid, peer.pid), || complain("another one makes room")).map(Admission::Known),
-    };
-    let Some(admission) = standing else {
-        counters.crowded.fetch_add(1, Ordering::Relaxed);
-        complain("this one is closed");
-        return false;
-    };
-    let (router, shared, stopping) = (gate.router.clone(), Arc::clone(&gate.shared), stopping.clone());
+/// Serves somebody in a task of their own.
+fn receive(arrival: Arrival, router: &Router, shared: &Arc<Shared>, stopping: &watch::Receiver<bool>) {
+    let Arrival { stream, peer, admission } = arrival;
+    let (router, shared, stopping) = (router.clone(), Arc::clone(shared), stopping.clone());
     tokio::spawn(async move {
         let standing = match admission {
             Admission::Stranger(place) => Standing::Stranger { _place: place },
             Admission::Known(claim) => match claim.place().await {
                 Some(place) => Standing::Known(place),
-                None => {
-                    shared.counters.crowded.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
+                None => return shared.counters.crowd(),
             },
         };
+        let stream = match stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream)) {
+            Ok(stream) => stream,
+            Err(error) => return debug!(%error, uid = peer.uid, "admin socket: a connection cannot be watched"),
+        };
         shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-        Visit { peer: Arc::new(peer.named()), standing, router, shared }.serve(stream, stopping).await;
+        Visit { peer: Arc::new(peer.named()), standing, router, shared, answered: AtomicBool::new(false) }.serve(stream, stopping).await;
     });
-    true
-}
-
-/// How somebody came in.
-enum Admission {
-    Known(Claim),
-    Stranger(OwnedSemaphorePermit),
 }
 
 /// One connection.
@@ -282,6 +237,8 @@ struct Visit {
     standing: Standing,
     router: Router,
     shared: Arc<Shared>,
+    /// A request of it was.
+    answered: AtomicBool,
 }
 
 /// Whether somebody may do anything, with the place that the connection takes.
@@ -313,11 +270,12 @@ impl Visit {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Arc::clone(&self.peer));
             let router = self.router.clone();
-            let shared = Arc::clone(&self.shared);
+            let (shared, answered) = (Arc::clone(&self.shared), &self.answered);
             let busy = if let Standing::Known(place) = &self.standing { Some(place.busy()) } else { None };
             async move {
                 let response = answer(router, request).await;
                 shared.counters.answered(&response);
+                answered.store(true, Ordering::Relaxed);
                 // Busy until the last of the body is sent: an export is longer than its handler.
                 let whole = |body: Body| {
                     Body::new(body.map_frame(move |frame| {
@@ -351,8 +309,10 @@ impl Visit {
                 _ => return,
             },
         };
-        if let Err(error) = ended {
-            debug!(%error, uid = self.peer.uid, "admin socket: a connection broke off");
+        match ended {
+            Ok(()) if self.answered.load(Ordering::Relaxed) && !stranger => self.shared.pace.give_back((self.peer.uid, self.peer.pid)),
+            Ok(()) => {}
+            Err(error) => debug!(%error, uid = self.peer.uid, "admin socket: a connection broke off"),
         }
     }
 }

@@ -1,7 +1,9 @@
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -9,6 +11,8 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, IF_MATCH};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -31,6 +35,13 @@ pub(crate) struct Admin {
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks of an upload that wait for the socket.
 const CHUNKS_WAITING: usize = 4;
+/// How long a connection waits where the daemon has more of them in its queue than it takes up.
+const CROWDED_TIME: Duration = Duration::from_secs(5);
+/// The pause before a question is asked again.
+const ASKING_AGAIN: Duration = Duration::from_millis(20);
+
+/// The word of a connection that ended before its answer.
+const BROKEN: &str = "broken";
 
 type Sent = Either<Full<Bytes>, Upload>;
 
@@ -169,6 +180,8 @@ impl Admin {
         })
     }
 
+    /// A question whose connection breaks without an answer is asked again for a while: most likely the daemon closed it, as too many came of this user. A change is not: it may
+    /// have been made.
     async fn exchange(
         &self,
         method: Method,
@@ -177,7 +190,32 @@ impl Admin {
         body: Sent,
         revision: Option<u64>,
     ) -> Result<Response<Incoming>, Failure> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, &error))?;
+        if method != Method::GET {
+            return self.exchange_once(method, path, content_type, body, revision).await;
+        }
+        let until = Instant::now() + CROWDED_TIME;
+        loop {
+            let body = Either::Left(Full::default());
+            match self.exchange_once(Method::GET, path, content_type, body, revision).await {
+                Err(failure) if failure.kind.ends_with(BROKEN) && Instant::now() < until => tokio::time::sleep(ASKING_AGAIN).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn exchange_once(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Sent,
+        revision: Option<u64>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let stream = connect(&self.socket, CROWDED_TIME).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => crowded(&self.socket),
+            _ => unreachable(&self.socket, &error),
+        })?;
+        let stream = UnixStream::from_std(stream).map_err(|error| unreachable(&self.socket, &error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(HOST, "doorward");
@@ -228,12 +266,35 @@ impl Admin {
             "the connection to {} broke ({reason}); whether the request took effect is not known: look with 'doorward history'",
             self.socket.display()
         );
-        Failure::new(Exit::Unavailable, "broken", "the connection broke", detail)
+        Failure::new(Exit::Unavailable, BROKEN, "the connection broke", detail)
     }
 }
 
+/// Connects. Where the queue of the socket is full, it waits in the kernel for its turn, for so long: of those who wait there, who came first is first. One that does not wait
+/// (as tokio's) fails at once.
+fn connect(socket: &Path, patience: Duration) -> io::Result<StdUnixStream> {
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&stream, Timeout::Send, Some(patience))?;
+    let address = SocketAddrUnix::new(socket)?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&stream, &address))?;
+    let stream = StdUnixStream::from(stream);
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Too many connect to the admin socket.
+fn crowded(socket: &Path) -> Failure {
+    let detail = format!(
+        "{} is crowded: more connections come than the daemon takes up, and this one waited {} s; nothing was asked, so try again. The daemon's log says whose they are ('too many \
+         connections')",
+        socket.display(),
+        CROWDED_TIME.as_secs()
+    );
+    Failure::new(Exit::TempFail, "crowded", "the admin socket is crowded", detail)
+}
+
 /// Why a socket of the daemon cannot be reached, and what to do.
-pub(crate) fn unreachable(socket: &std::path::Path, error: &io::Error) -> Failure {
+pub(crate) fn unreachable(socket: &Path, error: &io::Error) -> Failure {
     let place = socket.display();
     if error.kind() == io::ErrorKind::PermissionDenied {
         let detail = format!("you may not open {place}: run this as root, or as a user whom the configuration admits to that socket");
@@ -285,6 +346,53 @@ mod tests {
         assert_eq!(key_path(&key, "/rotate"), "/v1/keys/acme%2Fa%20b%2F%C3%BC%3F%23%25/rotate");
         assert_eq!(with_query("/v1/keys", &[("tag", Some("a=b&c".into())), ("name", None)]), "/v1/keys?tag=a%3Db%26c");
         assert_eq!(with_query("/v1/keys", &[("name", None)]), "/v1/keys");
+    }
+
+    /// A command whose connection found the queue full failed at once, and asked whether the daemon was running.
+    #[test]
+    fn a_full_queue_is_waited_for_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let brief = Duration::from_millis(50);
+        let queued: Vec<StdUnixStream> = std::iter::from_fn(|| connect(&path, brief).ok()).collect();
+        assert_eq!(queued.len(), 2, "what a queue of 1 holds");
+        assert_eq!(connect(&path, brief).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || connect(&path, Duration::from_secs(20)).map(drop)
+        });
+        std::thread::sleep(brief);
+        assert!(!waiting.is_finished());
+        let _accepted = rustix::net::accept(&listener).unwrap();
+        waiting.join().unwrap().unwrap();
+        let failure = Admin::new(path).unwrap().get::<()>("/v1/status").unwrap_err();
+        assert_eq!((failure.exit, &*failure.kind), (Exit::TempFail, "urn:doorward:problem:crowded"));
+        assert!(failure.detail.contains("is crowded") && !failure.detail.contains("running"), "{}", failure.detail);
+    }
+
+    /// The daemon closes connections at once of a user who opens too many: each command of that user failed.
+    #[test]
+    fn a_question_whose_connection_breaks_is_asked_again_and_a_change_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let serving = std::thread::spawn(move || {
+            let next = || listener.accept().unwrap().0;
+            (0..3).for_each(|_| drop(next()));
+            let mut stream = next();
+            let mut request = [0; 1_000];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"GET /v1/status "));
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7").unwrap();
+        });
+        let admin = Admin::new(path).unwrap();
+        let failure = admin.act::<u64>(Method::POST, "/v1/keys/x/enable", None).unwrap_err();
+        assert!(failure.detail.contains("is not known"), "{}", failure.detail);
+        assert_eq!(admin.get::<u64>("/v1/status").unwrap(), 7);
+        serving.join().unwrap();
     }
 
     #[test]

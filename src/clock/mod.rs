@@ -2,6 +2,7 @@
 //! forward by mistake does not take keys away for good.
 
 mod quota;
+mod rate;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -11,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::key::{Instant, Span, limits};
 
 pub use quota::Quota;
+pub use rate::Rate;
 
 /// Milliseconds by which the wall clock may run ahead of the floor and be taken at its word; also how long a larger step must stand.
 const STEP_MS: i64 = 3_600_000;

@@ -334,12 +334,11 @@ impl AdminThread {
     fn start(listener: UnixListener, metrics: Option<TcpListener>, state: AdminState) -> io::Result<AdminThread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
+        // Before this thread gives way: the one that accepts must keep up with whoever floods the socket.
+        let serving = admin::serve(listener, metrics, state, async { drop(stopped.await) })?;
         let serve = move || {
             process::give_way();
-            let shutdown = async { drop(stopped.await) };
-            if let Err(error) = runtime.block_on(admin::serve(listener, metrics, state, shutdown)) {
-                error!(%error, "the admin socket ended");
-            }
+            runtime.block_on(serving);
         };
         Ok(AdminThread { stop, thread: thread::Builder::new().name("admin".into()).spawn(serve)? })
     }

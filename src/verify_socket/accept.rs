@@ -20,8 +20,8 @@ use crate::clock;
 
 /// The pause after an accept that failed even so: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// After so many connections that were turned away since their peer floods, a pause: who opens as many as the kernel allows would otherwise take a processor. Others
-/// wait in the queue no longer than while such connections were served.
+/// Where so many were turned away since the last pause, as their peer floods, and nobody waits any more, a pause: those that come meanwhile are taken at one go. Never while somebody
+/// waits: the kernel's queue is first come, first served, and others would wait behind those who flood.
 const THROTTLED_AT_ONCE: u64 = 32;
 const THROTTLED_PAUSE: Duration = Duration::from_millis(1);
 /// A lasting want of descriptors or threads is logged this often.
@@ -33,15 +33,23 @@ impl Shared {
     pub(super) fn accept(self: &Arc<Self>, listener: &UnixListener, wake: &OwnedFd) {
         // Given up for a moment where descriptors run out, so that whoever knocks then is told, and does not hang.
         let mut spare = File::open("/dev/null").ok();
+        let throttled = || self.refused[Refusal::Throttled as usize].load(Ordering::Relaxed);
+        let mut before_pause = 0;
         for number in 0.. {
-            let mut awaited = [PollFd::new(listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-            let _ = poll(&mut awaited, None);
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
             match listener.accept() {
                 Ok((stream, _)) => self.open(number, stream),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if throttled() >= before_pause + THROTTLED_AT_ONCE {
+                        thread::sleep(THROTTLED_PAUSE);
+                    }
+                    before_pause = throttled();
+                    let mut awaited = [PollFd::new(listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+                    let _ = poll(&mut awaited, None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if let Some(before) = self.complaints.take() {
                         warn!(%error, before, "connections to the verify socket cannot be accepted");
@@ -75,11 +83,7 @@ impl Shared {
             Ok(connection) => connection,
             Err((stream, reason)) => {
                 drop(table);
-                self.turn_away(&stream, reason);
-                if reason == Refusal::Throttled && self.refused[reason as usize].load(Ordering::Relaxed).is_multiple_of(THROTTLED_AT_ONCE) {
-                    thread::sleep(THROTTLED_PAUSE);
-                }
-                return;
+                return self.turn_away(&stream, reason);
             }
         };
         self.most.fetch_max(table.len() as u64, Ordering::Relaxed);

@@ -163,7 +163,9 @@ impl Refusal {
             Refusal::Descriptors => (ErrorCode::Busy, "the server has no descriptor for this connection"),
             Refusal::Threads => (ErrorCode::Busy, "the server has no thread for this connection"),
             Refusal::Forbidden => (ErrorCode::Forbidden, "verify.users does not name the user of this process"),
-            Refusal::Throttled => (ErrorCode::Busy, "this process opens many connections, and none of its tokens belongs to a key"),
+            Refusal::Throttled => {
+                (ErrorCode::Busy, "this process, or its user's processes together, opens many connections, and no token was a key's")
+            }
         }
     }
 }

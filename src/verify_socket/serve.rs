@@ -4,7 +4,6 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,7 +14,6 @@ use zeroize::Zeroizing;
 
 use super::connection::{Conversation, MOST_ANSWER_BYTES, Progress};
 use super::latency::TIMED_READ;
-use super::peer::LOOK;
 use super::table::{Connection, Phase};
 use super::threads::Work;
 use super::{End, Shared};
@@ -89,8 +87,8 @@ impl Service {
             }
             if progress.known > 0 {
                 connection.peer.hit();
-            } else if progress.requests + progress.errors > 0 {
-                self.hold_back(&progress);
+            } else if progress.requests + progress.errors > 0 && !self.hold_back(&progress) {
+                return End::Closed;
             }
             if !answers.is_empty()
                 && let Err(error) = send_all(stream, &answers)
@@ -132,41 +130,28 @@ impl Service {
     }
 
     /// Holds answers back of a peer of whose tokens no key has any, if they are many: until they are paid for, one of its connections after the other, however many it
-    /// has; or until one of its tokens is a key's.
-    fn hold_back(&self, progress: &Progress) {
+    /// has; or until one of its tokens is a key's. Whether they are to be given: whoever is cut meanwhile, to make room for another, has not paid.
+    fn hold_back(&self, progress: &Progress) -> bool {
         let misses = (progress.requests + progress.errors + progress.refused_bytes / REFUSED_BYTES_A_MISS) as u64;
-        let peer = &self.connection.peer;
+        let Connection { peer, alarm, stream, .. } = &*self.connection;
         if !peer.miss(misses) {
-            return;
+            return true;
         }
-        let mut waited = false;
         self.connection.mark(clock::uptime(), Phase::HeldBack);
-        let waits_on = || peer.only_misses() && self.connection.cut_for().is_none() && !has_hung_up(&self.connection.stream);
-        while waits_on() {
-            let Some((mut left, _turn)) = peer.turn(misses, || clock::uptime() * 1_000) else {
-                waited = true;
-                continue;
-            };
-            waited |= !left.is_zero();
-            while !left.is_zero() && waits_on() {
-                let piece = left.min(LOOK);
-                thread::sleep(piece);
-                left -= piece;
-            }
-            break;
-        }
+        let goes_on = || self.connection.cut_for().is_none() && !has_hung_up(stream);
+        let waited = peer.pay(misses, alarm, goes_on, || clock::uptime() * 1_000);
         self.connection.mark(clock::uptime(), Phase::Answering);
-        if !waited {
-            return;
+        if waited {
+            if peer.is_new_to_log() {
+                warn!(
+                    uid = peer.uid,
+                    pid = peer.pid,
+                    "verify socket: none of the tokens of this process belongs to a key: it is answered slowly"
+                );
+            }
+            self.shared.held_back.fetch_add(progress.requests as u64, Ordering::Relaxed);
         }
-        if peer.is_new_to_log() {
-            warn!(
-                uid = peer.uid,
-                pid = peer.pid,
-                "verify socket: none of the tokens of this process belongs to a key: it is answered slowly"
-            );
-        }
-        self.shared.held_back.fetch_add(progress.requests as u64, Ordering::Relaxed);
+        self.connection.cut_for().is_none_or(|end| end == End::Stopping)
     }
 }
 

@@ -1,19 +1,30 @@
 //! All open connections and who is behind them: who stays, who is cut, and who makes room.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::peer::Peer;
+use super::peer::{Alarm, FREE_MISSES, Peer};
 use super::users::Users;
 use super::{End, Refusal};
+use crate::clock::Rate;
 
 /// How long a connection must have been idle to make room for another, in milliseconds.
 const IDLE_MS: u64 = 100;
-/// Connections that were told to make room and have not ended yet: at most so many are open beyond the limit, for the moment that it takes.
+/// How long one must have been answered without an end: it does not take its answers.
+const UNREAD_MS: u64 = 1_000;
+/// Connections that were told to make room and have not ended yet: so many are open beyond the limit, for the moment that it takes; and at most twice as many, by newcomers whose
+/// user has no other among them.
 const LEAVING: usize = 64;
+/// How many of them for the newcomers of one user: where it is another user's that makes room, where it is one of their own user, and where it is one of their own process.
+const LEAVING_FOR_USER: usize = 32;
+const LEAVING_OF_USER: usize = 16;
+const LEAVING_OF_PROCESS: usize = 8;
+/// Connections of all processes of a user of whose tokens no key has any: making a process for each connection gains nothing. What turns out to be another's is given back.
+const OF_USER: Rate = Rate { at_once: FREE_MISSES, a_second: 1_000 };
 /// How long a peer without connections is remembered, in milliseconds, so that it cannot make itself new by connecting anew; and how many of them.
 const REMEMBERED_MS: u64 = 60_000;
 const REMEMBERED: usize = 4_096;
@@ -26,6 +37,12 @@ pub(super) struct Connection {
     stamp: AtomicU64,
     /// Why it was cut: the number of an [`End`] and one, or 0.
     cut: AtomicU8,
+    /// Wakes its thread where it is held back.
+    pub(super) alarm: Alarm,
+    /// The user for whose newcomer it was told to make room.
+    makes_room_for: OnceLock<u32>,
+    /// It counts among those of its user of whose tokens no key has any.
+    is_counted: bool,
 }
 
 /// What a connection is at.
@@ -55,6 +72,10 @@ pub(super) struct Table {
     open: HashMap<u64, Arc<Connection>>,
     peers: HashMap<(u32, i32), Known>,
     leaving: usize,
+    /// The same by the user of the newcomer.
+    leaving_for: HashMap<u32, usize>,
+    /// Until when the connections of a user are paid for, of whose processes' tokens no key has any: see [`OF_USER`].
+    paid_until: HashMap<u32, u64>,
 }
 
 struct Known {
@@ -62,6 +83,14 @@ struct Known {
     connections: usize,
     /// When its last connection ended.
     left_at: u64,
+}
+
+impl Known {
+    /// With its first connection, which counts like those that follow.
+    fn new(peer: Peer, uptime: u64) -> Known {
+        peer.connects_too_often(uptime * 1_000);
+        Known { peer: Arc::new(peer), connections: 0, left_at: 0 }
+    }
 }
 
 impl Connection {
@@ -87,9 +116,10 @@ impl Connection {
         if self.cut.compare_exchange(0, end as u8 + 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
-        // Of one that owes nothing only the reading side: what has arrived this very moment is still answered.
-        let side = if matches!(end, End::Idle | End::Displaced | End::Stopping) { Shutdown::Read } else { Shutdown::Both };
-        let _ = self.stream.shutdown(side);
+        // Of one that owes nothing only the reading side: what has arrived this very moment is still answered. One that is answered makes room only if it takes no answers.
+        let owes_nothing = matches!(end, End::Idle | End::Stopping) || end == End::Displaced && self.phase().1 != Phase::Answering;
+        let _ = self.stream.shutdown(if owes_nothing { Shutdown::Read } else { Shutdown::Both });
+        self.peer.wake(&self.alarm);
         true
     }
 }
@@ -126,18 +156,22 @@ impl Table {
         if self.peers.get(&(uid, pid)).is_some_and(|known| known.peer.connects_too_often(uptime * 1_000)) {
             return Err((stream, Refusal::Throttled));
         }
-        if self.open.len() - self.leaving >= limit {
-            let displaced = (self.leaving < LEAVING).then(|| self.who_makes_room((uid, pid), uptime)).flatten();
-            if !displaced.is_some_and(|connection| connection.cut(End::Displaced)) {
-                return Err((stream, Refusal::Limit));
-            }
-            self.leaving += 1;
+        let is_counted = !self.peers.get(&(uid, pid)).is_some_and(|known| known.peer.has_hit());
+        let paid_until = is_counted.then(|| OF_USER.one_more(self.paid_until.get(&uid).copied(), uptime * 1_000));
+        if paid_until == Some(None) {
+            return Err((stream, Refusal::Throttled));
         }
-        let known =
-            self.peers.entry((uid, pid)).or_insert_with(|| Known { peer: Arc::new(Peer::new(uid, pid)), connections: 0, left_at: 0 });
+        if self.open.len() - self.leaving >= limit && !self.make_room((uid, pid), uptime) {
+            return Err((stream, Refusal::Limit));
+        }
+        if let Some(Some(until)) = paid_until {
+            self.paid_until.insert(uid, until);
+        }
+        let known = self.peers.entry((uid, pid)).or_insert_with(|| Known::new(Peer::new(uid, pid), uptime));
         known.connections += 1;
         let peer = Arc::clone(&known.peer);
-        let connection = Connection { stream, peer, stamp: AtomicU64::new(0), cut: AtomicU8::new(0) };
+        let (stamp, cut, alarm, makes_room_for) = (AtomicU64::new(0), AtomicU8::new(0), Alarm::default(), OnceLock::new());
+        let connection = Connection { stream, peer, stamp, cut, alarm, makes_room_for, is_counted };
         connection.mark(uptime, Phase::Pending);
         let connection = Arc::new(connection);
         self.open.insert(number, Arc::clone(&connection));
@@ -147,7 +181,21 @@ impl Table {
     /// A connection's thread has ended.
     pub(super) fn remove(&mut self, number: u64, uptime: u64) {
         let Some(connection) = self.open.remove(&number) else { return };
-        self.leaving -= usize::from(connection.cut_for() == Some(End::Displaced));
+        if let Some(newcomer) = connection.makes_room_for.get() {
+            self.leaving -= 1;
+            if let Entry::Occupied(mut count) = self.leaving_for.entry(*newcomer) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        if connection.is_counted
+            && connection.peer.has_hit()
+            && let Some(until) = self.paid_until.get_mut(&connection.peer.uid)
+        {
+            *until = until.saturating_sub(OF_USER.price_us());
+        }
         if let Some(known) = self.peers.get_mut(&(connection.peer.uid, connection.peer.pid)) {
             known.connections -= 1;
             known.left_at = uptime;
@@ -177,28 +225,57 @@ impl Table {
             };
             end.map(|end| connection.cut(end));
         }
+        self.paid_until.retain(|_, until| *until > uptime * 1_000);
         self.peers.retain(|_, known| known.connections > 0 || uptime.saturating_sub(known.left_at) < REMEMBERED_MS);
         if self.peers.len() > REMEMBERED {
             self.peers.retain(|_, known| known.connections > 0);
         }
     }
 
+    /// Cuts a connection for the newcomer's, unless too many for its like have not ended yet. Whether one was cut.
+    fn make_room(&mut self, newcomer: (u32, i32), uptime: u64) -> bool {
+        let for_user = self.leaving_for.get(&newcomer.0).copied().unwrap_or(0);
+        if self.leaving >= if for_user == 0 { 2 * LEAVING } else { LEAVING } || for_user >= LEAVING_FOR_USER {
+            return false;
+        }
+        let Some(connection) = self.who_makes_room(newcomer, uptime) else { return false };
+        let most = match (connection.peer.uid == newcomer.0, connection.peer.pid == newcomer.1) {
+            (true, true) => LEAVING_OF_PROCESS,
+            (true, false) => LEAVING_OF_USER,
+            _ => LEAVING_FOR_USER,
+        };
+        if for_user >= most || !connection.cut(End::Displaced) {
+            return false;
+        }
+        let _ = connection.makes_room_for.set(newcomer.0);
+        self.leaving += 1;
+        *self.leaving_for.entry(newcomer.0).or_default() += 1;
+        true
+    }
+
     /// Of the user with the most connections the process with the most, the newcomer counted: the one of these that is in the middle of a frame for the
-    /// longest or held back, else the one that is idle for the longest. One that was used a moment ago only where the newcomer's process has few.
+    /// longest, held back, or does not take its answers, else the one that is idle for the longest. One that was used a moment ago only where the newcomer's process
+    /// has few, and one that came a moment ago only where its user has.
     fn who_makes_room(&self, newcomer: (u32, i32), uptime: u64) -> Option<&Connection> {
-        let mut of_process: HashMap<(u32, i32), usize> = self.peers.iter().map(|(who, known)| (*who, known.connections)).collect();
+        let here = self.peers.iter().filter(|(_, known)| known.connections > 0);
+        let mut of_process: HashMap<(u32, i32), usize> = here.map(|(who, known)| (*who, known.connections)).collect();
         *of_process.entry(newcomer).or_default() += 1;
         let mut of_user: HashMap<u32, usize> = HashMap::new();
         of_process.iter().for_each(|((uid, _), connections)| *of_user.entry(*uid).or_default() += connections);
-        let (user, _) = of_user.iter().max_by_key(|(uid, connections)| (**connections, **uid == newcomer.0))?;
+        let (user, of_heaviest) = of_user.iter().max_by_key(|(uid, connections)| (**connections, **uid == newcomer.0))?;
         let of_this_user = of_process.iter().filter(|((uid, _), _)| uid == user);
         let (heaviest, most) = of_this_user.max_by_key(|(who, connections)| (**connections, **who == newcomer))?;
-        let least_ms = if of_process[&newcomer] * 2 <= *most { 0 } else { IDLE_MS };
+        let idle_ms = if of_process[&newcomer] * 2 <= *most { 0 } else { IDLE_MS };
+        let pending_ms = if of_user[&newcomer.0] * 2 <= *of_heaviest { 0 } else { IDLE_MS };
         let theirs = self.open.values().filter(|connection| (connection.peer.uid, connection.peer.pid) == *heaviest);
         let candidates = theirs.filter(|connection| connection.cut_for().is_none()).filter_map(|connection| {
             let (since, phase) = connection.phase();
-            let least_ms = if phase == Phase::Pending { IDLE_MS } else { least_ms };
-            (phase != Phase::Answering && since + least_ms <= uptime).then_some((phase == Phase::Idle, since, connection))
+            let least_ms = match phase {
+                Phase::Idle | Phase::HeldBack => idle_ms,
+                Phase::Pending => pending_ms,
+                Phase::Answering => UNREAD_MS,
+            };
+            (since + least_ms <= uptime).then_some((phase == Phase::Idle, since, connection))
         });
         candidates.min_by_key(|(is_idle, since, _)| (*is_idle, *since)).map(|(_, _, connection)| &**connection)
     }
@@ -251,8 +328,8 @@ mod tests {
         assert!(table.admit(9, stream(), (5, 9), 1_000, LIMIT).is_ok());
         assert_eq!(cut(&table), [(2, End::Displaced)]);
         let mut table = full();
-        table.open[&1].mark(0, Phase::Answering);
-        table.open[&2].mark(0, Phase::Answering);
+        table.open[&1].mark(900, Phase::Answering);
+        table.open[&2].mark(900, Phase::Answering);
         assert!(table.admit(9, stream(), (5, 1), 1_000, LIMIT).is_err());
         assert!(cut(&table).is_empty());
     }
@@ -266,6 +343,75 @@ mod tests {
         assert!(table.admit(9, stream(), (5, 1), 1_050, LIMIT).is_err());
         assert!(table.admit(9, stream(), (5, 2), 1_050, LIMIT).is_ok());
         assert_eq!(cut(&table), [(0, End::Displaced)]);
+    }
+
+    /// Newcomers of one process that kept a full table to itself took all the room for those that have not left yet, so that no other came in.
+    #[test]
+    fn who_floods_a_full_table_takes_only_a_part_of_the_room_to_leave() {
+        let limit = 300;
+        let mut table = Table::default();
+        for number in 0..limit as u64 {
+            table.admit(number, stream(), (5, 1), 0, limit).ok().unwrap().mark(1, Phase::HeldBack);
+        }
+        let mut number = limit as u64;
+        let mut taken = |table: &mut Table, who| {
+            (0..100)
+                .filter(|_| {
+                    number += 1;
+                    table.admit(number, stream(), who, 1_000, limit).is_ok()
+                })
+                .count()
+        };
+        assert_eq!(taken(&mut table, (5, 1)), LEAVING_OF_PROCESS);
+        assert_eq!(taken(&mut table, (5, 2)), LEAVING_OF_USER - LEAVING_OF_PROCESS);
+        assert_eq!(taken(&mut table, (5, 3)), 0);
+        assert_eq!(taken(&mut table, (6, 4)), LEAVING_FOR_USER);
+        assert_eq!(taken(&mut table, (7, 5)), LEAVING - LEAVING_OF_USER - LEAVING_FOR_USER);
+        for uid in 100..100 + LEAVING as u32 {
+            assert_eq!(taken(&mut table, (uid, 6)), 1, "one for each user");
+        }
+        assert_eq!(taken(&mut table, (999, 7)), 0);
+        assert_eq!(table.leaving, 2 * LEAVING);
+        let gone: Vec<u64> = cut(&table).into_iter().map(|(number, _)| number).collect();
+        gone.into_iter().for_each(|number| table.remove(number, 1_000));
+        assert_eq!((table.leaving, table.leaving_for.len(), table.len()), (0, 0, limit));
+        assert_eq!(taken(&mut table, (5, 1)), LEAVING_OF_PROCESS);
+    }
+
+    /// A process for each connection has no rate of its own to be held to.
+    #[test]
+    fn a_user_whose_processes_only_connect_is_held_to_a_rate_and_whose_tokens_are_keys_is_not() {
+        let mut table = Table::default();
+        let mut taken = |uid: u32, hits: bool| {
+            let taken = (0..15_000).filter(|pid| {
+                let Ok(connection) = table.admit(1, stream(), (uid, *pid), 1_000, LIMIT) else { return false };
+                if hits {
+                    connection.peer.hit();
+                }
+                table.remove(1, 1_000);
+                true
+            });
+            taken.count() as u64
+        };
+        assert_eq!(taken(5, false), OF_USER.at_once);
+        assert_eq!(taken(6, true), 15_000);
+        assert_eq!(taken(5, false), 0);
+    }
+
+    /// Those of a user who fills the table anew each tenth of a second, or who lets all wait with answers, left nobody who makes room.
+    #[test]
+    fn who_came_a_moment_ago_or_takes_no_answers_makes_room_for_another_user() {
+        let mut table = Table::default();
+        for number in 0..4 {
+            table.admit(number, stream(), (5, number as i32), 1_000, LIMIT).ok().unwrap();
+        }
+        assert!(table.admit(8, stream(), (5, 8), 1_000, LIMIT).is_err());
+        assert!(table.admit(9, stream(), (6, 1), 1_000, LIMIT).is_ok());
+        let mut table = full();
+        (1..=4).for_each(|number| table.open[&number].mark(1_000, Phase::Answering));
+        assert!(table.admit(9, stream(), (5, 1), 1_000 + UNREAD_MS - 1, LIMIT).is_err());
+        assert!(table.admit(9, stream(), (5, 1), 1_000 + UNREAD_MS, LIMIT).is_ok());
+        assert_eq!(cut(&table).len(), 1);
     }
 
     #[test]

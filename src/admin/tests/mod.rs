@@ -75,6 +75,7 @@ fn shared(directory: &Path) -> Arc<Shared> {
         counters: Counters::default(),
         checking: Arc::new(tokio::sync::Semaphore::new(1)),
         searches: Default::default(),
+        pace: Default::default(),
     })
 }
 
@@ -97,7 +98,7 @@ impl Served {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            runtime.block_on(serve(listener, None, state, shutdown)).unwrap();
+            runtime.block_on(serve(listener, None, state, shutdown).unwrap());
         });
         Served { path, stop: Some(stop), thread: Some(thread), store, clock, _directory: removed }
     }

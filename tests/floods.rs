@@ -1,0 +1,208 @@
+//! Processes that connect without pause, to either socket, beside others who want something: these are served, and soon. `--nocapture` shows the figures that stand in
+//! `docs/limits.md`. The flood is this very binary in processes of its own, of another user where the tests run as root. Apart from the other tests, which it would slow down.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use doorward::client::{Client, Request};
+use doorward::key::Verdict;
+use doorward::protocol::{Address, Hello, Kind, MAGIC, Verify, encode, encode_body};
+
+#[allow(dead_code, reason = "the black-box tests use all of it")]
+#[path = "black_box/daemon.rs"]
+mod daemon;
+
+use daemon::{Daemon, eventually, verdict};
+
+/// One flood at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What a flooding process does, and on which socket.
+const FLOOD: &str = "DOORWARD_TEST_FLOOD";
+const SOCKET: &str = "DOORWARD_TEST_FLOOD_SOCKET";
+const USERS: [u32; 2] = [54_351, 54_352];
+/// What another may take, and in the middle. Generous, since the tests share two processors with the floods; without what they test, it is ten seconds and more.
+const MOST: Duration = Duration::from_secs(4);
+const MEDIAN: Duration = Duration::from_millis(700);
+
+struct House {
+    daemon: Daemon,
+    token: String,
+    binary: PathBuf,
+}
+
+/// Flooding processes, until it is dropped.
+struct Flood(Vec<Child>);
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl House {
+    fn new() -> House {
+        let users = USERS.map(|user| format!("\"{user}\"")).join(", ");
+        let daemon = Daemon::start_configured(&format!(
+            "data_dir = \"{{home}}/data\"\nrun_dir = \"{{home}}/run\"\n[admin]\nmode = \"0666\"\nread_users = [{users}]\n[verify]\nmode = \"0666\"\n"
+        ));
+        fs::set_permissions(daemon.home(), fs::Permissions::from_mode(0o755)).expect("a folder that others may enter");
+        let binary = daemon.home().join("flood");
+        fs::copy(std::env::current_exe().expect("this binary"), &binary).expect("a copy that others may run");
+        daemon.json(&["functions", "add", "f"]);
+        let token = daemon.create("acme/web", &["--grant", "f"]).token;
+        House { daemon, token, binary }
+    }
+
+    fn flood(&self, what: &str, socket: &str, processes: usize, users: &[u32]) -> Flood {
+        let root = rustix::process::getuid().is_root();
+        let children = (0..processes).map(|number| {
+            let mut command = Command::new(&self.binary);
+            command.args(["--exact", "flooding_process", "--ignored", "--test-threads=1"]);
+            command.env(FLOOD, what).env(SOCKET, self.daemon.run_dir().join(socket)).current_dir("/");
+            if let (true, Some(user)) = (root, users.get(number % users.len().max(1))) {
+                command.uid(*user).gid(*user);
+            }
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process that floods")
+        });
+        Flood(children.collect())
+    }
+
+    /// Connections to the admin socket that were closed at once.
+    fn closed(&self) -> u64 {
+        let mut stream = UnixStream::connect(self.daemon.run_dir().join("admin.sock")).expect("a connection");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let line = text.lines().find_map(|line| line.strip_prefix("doorward_admin_connections_refused_total "));
+        line.expect("a figure").trim().parse().expect("a number")
+    }
+}
+
+fn hello() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, Kind::Hello, [0; 8], |out| encode_body(out, &Hello { magic: MAGIC, lowest: 1, highest: 1 }));
+    bytes
+}
+
+fn question(token: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, Kind::Verify, [1; 8], |out| encode_body(out, &Verify { token, function: "f", address: Address::None }));
+    bytes
+}
+
+/// Not a test: what the tests start in processes of their own.
+#[test]
+#[ignore = "floods a socket until it is killed, where a test says which"]
+fn flooding_process() {
+    let (Ok(what), Some(socket)) = (std::env::var(FLOOD), std::env::var_os(SOCKET)) else { return };
+    let socket = Path::new(&socket);
+    let mut held = VecDeque::new();
+    let connect = || UnixStream::connect(socket).ok();
+    loop {
+        match &*what {
+            "closes" => drop(connect()),
+            // Asks, and never reads; the oldest is closed for the newest.
+            "never-reads" => {
+                let Some(mut stream) = connect() else { continue };
+                let _ = stream.set_nonblocking(true);
+                let _ = stream.write_all("GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(50).as_bytes());
+                held.push_back(stream);
+                if held.len() > 300 {
+                    held.pop_front();
+                }
+            }
+            // Guesses over more connections than there may be, four hundred of them new each second.
+            "guesses" => {
+                let Some(mut stream) = connect() else { continue };
+                let _ = stream.set_nonblocking(true);
+                let _ = stream.write_all(&[hello(), question(b"x").repeat(250)].concat());
+                held.push_back(stream);
+                if held.len() > 1_500 {
+                    held.pop_front();
+                    thread::sleep(Duration::from_micros(2_500));
+                }
+            }
+            other => panic!("no flood {other}"),
+        }
+    }
+}
+
+/// How long each took: the median, the 99th percentile and the most.
+fn figures(name: &str, mut times: Vec<Duration>) -> (Duration, Duration) {
+    times.sort();
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    eprintln!("{name}: {} times, median {:?}, p99 {:?}, most {:?}", times.len(), at(50), at(99), at(100));
+    (at(50), at(100))
+}
+
+fn timed(mut what: impl FnMut()) -> Duration {
+    let begun = Instant::now();
+    what();
+    begun.elapsed()
+}
+
+/// A process that may only look kept others out: its connections filled the kernel's queue, in which the command waited half a minute, or failed.
+#[test]
+fn who_floods_the_admin_socket_delays_no_other() {
+    let _alone = ALONE.lock();
+    let house = House::new();
+    let status = || assert_eq!(house.daemon.json(&["status"])["health"], "ok");
+    figures("status, quiet", (0..20).map(|_| timed(status)).collect());
+    for (what, processes, users) in
+        [("never-reads", 1, &USERS[..1]), ("closes", 1, &USERS[..1]), ("never-reads", 2, &USERS), ("closes", 4, &USERS)]
+    {
+        let before = house.closed();
+        let _flood = house.flood(what, "admin.sock", processes, users);
+        eventually("connections are closed at once", || house.closed() > before);
+        let times = (0..20).map(|_| timed(status)).collect();
+        let (median, most) = figures(&format!("status beside {processes} that connect ({what})"), times);
+        assert!(median < MEDIAN && most < MOST, "{median:?}, {most:?}");
+    }
+    assert!(house.daemon.log().contains("opens them without a pause are closed"), "{}", house.daemon.log());
+    assert_eq!(verdict(&mut house.daemon.client(), &house.token, "f", None), Verdict::Ok);
+}
+
+/// A process that guessed took all places, and all room for those that leave: no other came in until it ended.
+#[test]
+fn who_floods_the_verify_socket_keeps_nobody_out() {
+    let _alone = ALONE.lock();
+    let house = House::new();
+    let socket = house.daemon.run_dir().join("verify.sock");
+    let newcomer = || {
+        let mut client = Client::over(UnixStream::connect(&socket).expect("a connection")).expect("a welcome");
+        let answer = client.verify(&Request { token: house.token.as_bytes(), function: "f", address: None }).expect("an answer");
+        assert_eq!(answer.verdict, Verdict::Ok);
+    };
+    let newcomers = || {
+        let times = (0..200).map(|_| {
+            thread::sleep(Duration::from_millis(5));
+            timed(newcomer)
+        });
+        times.collect()
+    };
+    figures("a new client, quiet", newcomers());
+    let status = || house.daemon.json(&["status"])["verify"].clone();
+    let full = || status()["ended"]["displaced"].as_u64() > Some(100);
+    let throttled = || status()["refused_by"]["throttled"].as_u64() > Some(100);
+    for (what, processes, users, floods) in
+        [("guesses", 1, &USERS[..1], &full as &dyn Fn() -> bool), ("guesses", 2, &USERS, &full), ("closes", 2, &USERS, &throttled)]
+    {
+        let _flood = house.flood(what, "verify.sock", processes, users);
+        eventually("it is a flood", floods);
+        let (median, most) = figures(&format!("a new client beside {processes} that connect ({what})"), newcomers());
+        assert!(median < MEDIAN && most < MOST, "{median:?}, {most:?}");
+    }
+}
