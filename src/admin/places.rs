@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// How long a connection waits for the place of one that was told to go.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Connections that were told to go and have not gone yet: no more than this for the newcomers of the user with the most, so that whoever comes next does not wait behind a line of them.
+const LEAVING: usize = 16;
+
 /// A user and a process of theirs, as the kernel tells them.
 pub(super) type Who = (u32, i32);
 
@@ -92,6 +95,9 @@ impl Places {
             *of_process.entry(stay.who).or_insert(0) += 1;
         }
         let (user, _) = of_user.iter().max_by_key(|(user, count)| (**count, **user == newcomer.0))?;
+        if *user == newcomer.0 && stays.len() - staying().count() >= LEAVING {
+            return None;
+        }
         let most = of_process.iter().filter(|((of, _), _)| of == user).map(|(_, count)| *count).max()?;
         let has_fewer = of_user[&newcomer.0] < of_user[user] || of_process[&newcomer] < most;
         let theirs = staying().filter(|stay| stay.who.0 == *user && of_process[&stay.who] == most);
@@ -114,13 +120,18 @@ impl Places {
 }
 
 impl Claim {
-    /// The place, once it is free.
+    /// The place, once it is free. None if that takes too long, or another is to have it: else those of one user, who tell each other to go, would make a line of a thousand
+    /// before whoever comes next.
     pub(super) async fn place(self) -> Option<Place> {
         let Claim { entry, permit } = self;
         let free = Arc::clone(&entry.places.free);
         let _permit = match permit {
             Some(permit) => permit,
-            None => tokio::time::timeout(PATIENCE, free.acquire_owned()).await.ok()?.ok()?,
+            None => tokio::select! {
+                permit = free.acquire_owned() => permit.ok()?,
+                () = entry.stay.go.notified() => return None,
+                () = tokio::time::sleep(PATIENCE) => return None,
+            },
         };
         Some(Place { entry, _permit })
     }
@@ -186,6 +197,39 @@ mod tests {
         let (_second, _fourth) = (second.busy(), fourth.busy());
         assert!(places.claim(SOMEBODY, || panic!("nobody goes")).is_none(), "all are being answered, and all of one process");
         drop(busy);
+    }
+
+    #[tokio::test]
+    async fn a_user_with_the_most_makes_no_line_of_those_who_leave() {
+        let places = Places::new(40);
+        let stays: Vec<Place> = take_all(&places, 40).await;
+        let claimed: Vec<Claim> = (0..100).filter_map(|_| places.claim(SOMEBODY, || ())).collect();
+        assert_eq!(claimed.len(), LEAVING);
+        assert!(places.claim((6, 60), || ()).is_some(), "another user finds room");
+        drop(stays);
+    }
+
+    async fn take_all(places: &Arc<Places>, count: usize) -> Vec<Place> {
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            taken.push(take(places, SOMEBODY).await);
+        }
+        taken
+    }
+
+    /// They waited for a second each, a thousand of them, and whoever came next behind them.
+    #[tokio::test]
+    async fn who_waits_for_a_place_and_is_told_to_go_waits_no_longer() {
+        let places = Places::new(1);
+        let stays = take(&places, SOMEBODY).await;
+        let first = tokio::spawn(places.claim(SOMEBODY, || ()).unwrap().place());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let second = places.claim(SOMEBODY, || ()).expect("the first makes room, which has only waited");
+        let begun = Instant::now();
+        assert!(first.await.unwrap().is_none());
+        assert!(begun.elapsed() < PATIENCE / 2 && !stays.may_finish());
+        drop(stays);
+        assert!(second.place().await.is_some());
     }
 
     /// The user with the most of all, and of that user the process with the most, whoever is answered there for the longest; for whoever has fewer.
