@@ -113,7 +113,7 @@ fn report(store: &Store, wanted: &Wanted) -> Result<UnusualView, Failure> {
     watch::each(store, &keys, &frame, |key, usage| {
         let judgement = judge(key, usage, &frame, limits);
         if let Some(key) = key {
-            judged += 1;
+            judged += u64::from(key.deleted_at.is_none());
             for (list, days) in [(&mut too_young, judgement.too_young), (&mut too_seldom, judgement.too_seldom)] {
                 list.add(key, days);
             }

@@ -103,7 +103,7 @@ impl Gathered {
     }
 }
 
-/// Hands over the usage of each key that was used in the frame and is not deleted, and (for all keys) that of tokens that no key has, with `None`.
+/// Hands over the usage of each key that was used in the frame, deleted ones included, and (for all keys) that of tokens that no key has, with `None`.
 pub(super) fn each(store: &Store, keys: &Keys, frame: &Frame, mut with: impl FnMut(Option<&Key>, &Usage)) -> Result<(), StoreError> {
     for bucket in BUCKETS {
         if let Keys::These(keys) = keys
@@ -121,7 +121,7 @@ pub(super) fn each(store: &Store, keys: &Keys, frame: &Frame, mut with: impl FnM
             let mut usage = gathered.finish(frame);
             if id == KeyId::NONE {
                 with(None, &usage);
-            } else if let Some(key) = store.key(id)?.filter(|key| key.deleted_at.is_none()) {
+            } else if let Some(key) = store.key(id)? {
                 if key.created_at < begins(frame.from) && !was_used(&usage, frame) {
                     usage.used_before = used_before(store, id, begins(frame.from))?;
                 }

@@ -75,7 +75,7 @@ fn quiet(screen: &Screen, view: &UnusualView) {
     }
     if (view.findings.len() as u64) < view.total {
         let shown = counted(view.findings.len() as u64, "finding");
-        eprintln!("{shown} of {} shown: --limit, --severity, or one KEY", grouped(view.total));
+        say(screen, &format!("{shown} of {} shown: --limit, --severity, or one KEY", grouped(view.total)));
     }
 }
 
@@ -85,12 +85,16 @@ fn left_out(list: &TooYoung, keys: u64) -> Option<String> {
         .then(|| format!("{} of {} {}", grouped(list.count), counted(keys, "key"), if list.count == 1 { "was" } else { "were" }))
 }
 
-/// A sentence and the keys that it is of, in lines that fit where a person reads them.
+/// A sentence and the keys that it is of.
 fn tell(screen: &Screen, sentence: &str, list: &TooYoung) {
     let some: Vec<String> = list.keys.iter().take(3).map(|key| format!("{} ({} d)", key.key, key.days)).collect();
     let more = if list.count > 3 { " and others; --json names them" } else { "" };
-    let text = format!("{sentence}: {}{more}", some.join(", "));
-    if screen.terminal { wrapped(&text, screen.width).iter().for_each(|line| eprintln!("{line}")) } else { eprintln!("{text}") }
+    say(screen, &format!("{sentence}: {}{more}", some.join(", ")));
+}
+
+/// On standard error, in lines that fit where a person reads them.
+fn say(screen: &Screen, text: &str) {
+    if screen.terminal { wrapped(text, screen.width).iter().for_each(|line| eprintln!("{line}")) } else { eprintln!("{text}") }
 }
 
 #[cfg(test)]

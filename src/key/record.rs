@@ -241,10 +241,10 @@ impl Key {
         self.secrets.last()
     }
 
-    /// The key as an argument of a command: `account/name`, or the id where that would read as a flag.
+    /// The key as an argument of a command: `account/name`, or the id where that would read as a flag, or may mean another key by now.
     pub fn argument(&self) -> String {
         let label = format!("{}/{}", self.settings.account, self.settings.name);
-        if label.starts_with('-') { self.id.to_string() } else { label }
+        if label.starts_with('-') || self.deleted_at.is_some() { self.id.to_string() } else { label }
     }
 
     /// Where the key stands at `now`.

@@ -238,20 +238,24 @@ pub struct Judgement {
 /// Days of use below which no habit can be told.
 pub const MIN_DAYS_OF_USE: u32 = 3;
 
-/// What is unusual in the usage of a key; `None` for tokens that no key has, of which only rates are judged.
+/// What is unusual in the usage of a key; `None` for tokens that no key has, of which only rates are judged. Of a deleted key only denials are.
 pub fn judge(key: Option<&Key>, usage: &Usage, frame: &Frame, limits: &Limits) -> Judgement {
     let mut findings = Vec::new();
-    if let Some(key) = key {
+    let is_deleted = key.is_some_and(|key| key.deleted_at.is_some());
+    let living = key.filter(|_| !is_deleted);
+    if let Some(key) = living {
         life::look(key, usage, frame, limits, &mut findings);
     }
     let begin = frame.first_use(usage);
+    // Whoever guesses is not new: that nobody did is known from where on was counted.
+    let begin = if key.is_none() { begin.map(|begin| frame.first_counted().unwrap_or(begin).min(begin)) } else { begin };
     let days = begin.map_or(0, |begin| frame.since.saturating_sub(begin) / DAY);
     let is_used = begin.is_some();
     let too_young = (is_used && days < limits.min_days).then_some(days);
     let mut too_seldom = None;
     if let Some(begin) = begin.filter(|_| too_young.is_none()) {
         rate::look(key, usage, frame, begin, limits, &mut findings);
-        if let Some(key) = key {
+        if let Some(key) = living {
             let days = frame.days_of_use(usage);
             if days < MIN_DAYS_OF_USE {
                 too_seldom = Some(days);
@@ -261,6 +265,7 @@ pub fn judge(key: Option<&Key>, usage: &Usage, frame: &Frame, limits: &Limits) -
         }
     }
     findings.sort_by_key(|finding| finding.kind);
+    let too_young = too_young.filter(|_| !is_deleted);
     Judgement { findings, too_young, too_seldom }
 }
 
@@ -288,6 +293,11 @@ impl Frame {
         let mut days: Vec<u32> = (0..before).filter(|place| is_used(*place)).map(|place| (self.from + place as u32) / DAY).collect();
         days.dedup();
         days.len() as u32
+    }
+
+    /// The first hour in which was counted.
+    fn first_counted(&self) -> Option<u32> {
+        self.covered.iter().position(|minutes| *minutes > 0).map(|place| self.from + place as u32)
     }
 
     /// The first hour with a use. A series that begins with it is not full of zeros from before the key was there.

@@ -57,7 +57,9 @@ struct Deviation {
 pub(super) fn look(key: Option<&Key>, usage: &Usage, frame: &Frame, begin: u32, limits: &Limits, found: &mut Vec<Finding>) {
     let hours = Bins::of_hours(frame, begin);
     let days = Bins::of_days(frame, begin);
-    for way in [Way::Up, Way::Down] {
+    // That a deleted key is not answered with `ok` any more is as it should be.
+    let ways: &[Way] = if key.is_some_and(|key| key.deleted_at.is_some()) { &[] } else { &[Way::Up, Way::Down] };
+    for &way in ways {
         if let Some(finding) = worst(&usage.ok, [&hours, &days], way, limits) {
             found.push(rate(key, &finding, way, limits));
         }
@@ -273,7 +275,10 @@ impl Bins {
             // What comes an hour earlier or later than usual has only moved: a job that starts about the hour, or summer time.
             for near in [bin.wrapping_sub(1), bin + 1] {
                 let (days, expected) = expected_of(&mut self.before(near, limits.history_days));
-                let second = second_largest(self.before(near, limits.history_days).map(|at| sums[at]));
+                // What another day of the week has each week in that hour has not moved into this one.
+                let of_other_day =
+                    |at: usize| !(near - at).is_multiple_of(WEEK * self.of_day) && self.is_weekly(sums, at, self.since.min(bin), limits);
+                let second = second_largest(self.before(near, limits.history_days).filter(|at| !of_other_day(*at)).map(|at| sums[at]));
                 let is_more = way == Way::Down || sums[bin].saturating_mul(MOVED.1) > second.saturating_mul(MOVED.0);
                 all = all && (days < limits.min_days as usize || deviates(expected) && is_more);
             }
@@ -312,9 +317,15 @@ impl Bins {
         let of_all = towards(away(&others, spread));
         let nearer = if of_week.is_empty() { of_all } else { of_all.min(towards(away(&of_week, 1.0))) };
         let nearer = if of_late.len() < FEW_DAYS { nearer } else { nearer.min(towards(away(&of_late, 1.0))) };
-        // What comes each week, about as much, says nothing of the other days.
-        let is_weekly = of_week.len() >= WEEKS && of_week.iter().all(|other| (sums[bin] as f64) < f64::from(limits.factor) * other);
-        Some(Score { of_all, nearer, is_weekly })
+        Some(Score { of_all, nearer, is_weekly: self.is_weekly(sums, bin, end, limits) })
+    }
+
+    /// Whether a bin is about as much as on the same day of each other week, where these are enough to tell: what comes each week says nothing of the other days.
+    fn is_weekly(&self, sums: &[u64], bin: usize, end: usize, limits: &Limits) -> bool {
+        let weeks = self.same_day_of_week(bin, end, limits.history_days);
+        let is_alike = |other: usize| sums[bin] < sums[other].saturating_mul(limits.factor.into());
+        let (count, alike) = weeks.fold((0, true), |(count, alike), other| (count + 1, alike && is_alike(other)));
+        count >= WEEKS && alike
     }
 
     /// How the source scatters, and from which score on a bin is unusual for it.

@@ -17,19 +17,24 @@ const HOUR: i64 = 3_600 * SECOND;
 const TEN_YEARS: i64 = 3_652 * 24 * HOUR;
 
 /// A daemon whose wall clock can be set.
-struct House {
-    daemon: Daemon,
+pub(crate) struct House {
+    pub(crate) daemon: Daemon,
     offset: fs::File,
 }
 
 impl House {
     fn new() -> House {
+        House::begun(0, "")
+    }
+
+    /// With a wall clock that is so far from the right time when the daemon starts, and more in its configuration.
+    pub(crate) fn begun(ms: i64, configuration: &str) -> House {
         let home = tempfile::tempdir().expect("a temporary folder");
         let file = home.path().join("clock");
-        fs::write(&file, [0; 8]).expect("a clock");
+        fs::write(&file, ms.to_le_bytes()).expect("a clock");
         let offset = fs::File::options().write(true).open(&file).expect("a clock");
-        let template = "data_dir = \"{home}/data\"\nrun_dir = \"{home}/run\"\n";
-        let daemon = Daemon::start_under(home, template, |_| vec![("LD_PRELOAD", library().to_owned()), ("CLOCK_OFFSET", file)]);
+        let template = format!("data_dir = \"{{home}}/data\"\nrun_dir = \"{{home}}/run\"\n{configuration}");
+        let daemon = Daemon::start_under(home, &template, |_| vec![("LD_PRELOAD", library().to_owned()), ("CLOCK_OFFSET", file)]);
         daemon.json(&["functions", "add", "f"]);
         House { daemon, offset }
     }
@@ -37,6 +42,24 @@ impl House {
     /// Puts the wall clock so far from the right time.
     fn jump(&self, ms: i64) {
         self.offset.write_all_at(&ms.to_le_bytes(), 0).expect("a clock");
+    }
+
+    /// Starts the daemon again when the wall clock is so far from the right time, and is believed for good.
+    pub(crate) fn restart_at(&mut self, ms: i64) {
+        self.daemon.terminate();
+        self.jump(ms);
+        self.believe();
+        self.daemon.start_again();
+    }
+
+    /// Nothing waits for an hour: the same switch of `check` does offline what the hour would have done.
+    fn believe(&self) -> String {
+        let data = self.daemon.home().join("data");
+        let mut check = Command::new(crate::daemon::COMMAND);
+        check.args(["check", "--believe-clock", "--json", "--data-dir"]).arg(data).env("LD_PRELOAD", library());
+        let output = check.env("CLOCK_OFFSET", self.daemon.home().join("clock")).output().expect("the command");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// A key that expires so soon.
@@ -257,23 +280,14 @@ fn a_mistake_that_was_believed_is_put_right_offline() {
     let mut house = House::new();
     let key = house.key("year", Some(Duration::from_secs(365 * 86_400)));
     house.daemon.terminate();
-    let data = house.daemon.home().join("data").display().to_string();
     house.jump(TEN_YEARS);
-    // Nothing waits for an hour: the same switch, with the wrong clock, does what the hour would have done.
-    let believe = |house: &House| {
-        let mut check = Command::new(crate::daemon::COMMAND);
-        check.args(["check", "--data-dir", &data, "--believe-clock", "--json"]).env("LD_PRELOAD", library());
-        let output = check.env("CLOCK_OFFSET", house.daemon.home().join("clock")).output().expect("the command");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    believe(&house);
+    house.believe();
     house.jump(0);
     house.daemon.start_again();
     assert_eq!(house.verdict(&key), "expired", "time goes on from then");
     assert!(house.problems().contains("behind the time that was reached before"));
     house.daemon.terminate();
-    let said = believe(&house);
+    let said = house.believe();
     assert!(said.contains("time goes on from"), "{said}");
     house.daemon.start_again();
     assert_eq!((house.verdict(&key), house.problems()), ("ok".to_owned(), "[]".to_owned()));

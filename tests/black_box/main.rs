@@ -42,6 +42,7 @@ mod under_systemd;
 mod unusual;
 mod usage;
 mod usage_after_sigkill;
+mod usage_kept;
 mod usage_on_a_full_disk;
 mod verify_users;
 mod visibility;

@@ -172,6 +172,14 @@ fn what_was_not_counted_is_unknown_and_not_zero() {
     let plain = daemon.run(&["usage", "--by", "minute", "--last", "10m"]).stdout;
     assert!(plain.lines().nth(1).is_some_and(|line| line.ends_with("Z\tunknown\t")), "{plain}");
     assert!(daemon.run(&["usage"]).stdout.contains("\nunknown: "));
+    // The hour of the start is known in part: its count is a number, and what is missing of it is told beside it.
+    for table in [&["--by", "hour"][..], &["--by", "hour", "--csv"], &["--by", "function,hour"], &["--top", "3"], &["--csv"]] {
+        let ran = daemon.run(&[&["usage", "--last", "1h"], table].concat());
+        let lines: Vec<&str> = ran.stderr.lines().collect();
+        assert!(matches!(lines[..], [line] if line.starts_with("unknown: 20") && line.contains("Z to 20")), "{table:?}: {ran:?}");
+        assert!(!ran.stdout.contains("unknown: "), "{table:?}: {ran:?}");
+    }
+    assert_eq!(daemon.run(&["usage", "--by", "hour", "--json"]).stderr, "", "the document has it");
 }
 
 #[test]

@@ -70,6 +70,34 @@ fn a_month_is_read_and_judged_key_by_key() {
     assert_eq!(kinds(&served.get("/v1/unusual")).len(), 4);
 }
 
+/// Whoever goes on with the token of a deleted key is told of: its denials are counted under the key, which was left out.
+#[test]
+fn a_deleted_key_that_is_still_presented_is_told_by_its_denials_alone() {
+    let served = Served::start();
+    let id =
+        |name: &str| served.post("/v1/keys", &format!(r#"{{"account":"acme","name":"{name}"}}"#), 201)["id"].as_str().unwrap().to_owned();
+    let (quiet, loud) = (id("quiet"), id("loud"));
+    let (store, now) = (served.store(), served.now());
+    for name in [&quiet, &loud] {
+        month(store, name.parse().unwrap(), Instant(now.0 - 2 * 24 * HOUR_MS), 28, 100);
+        assert_eq!(served.ask("DELETE", &format!("/v1/keys/{name}"), "").status, 200);
+    }
+    let covered = Some((Instant(now.0 - 3 * 24 * HOUR_MS), now));
+    store.write_usage(&UsageBatch { covered, ..UsageBatch::default() }, false).unwrap();
+    assert_eq!(kinds(&served.get("/v1/unusual?since=3d")), [], "they were deleted, and are used no more");
+    let denied = Counted { verdict: Verdict::Deleted, ..counted(loud.parse().unwrap(), Instant(now.0 - 3 * HOUR_MS), 40, b"BR", 9) };
+    store.write_usage(&UsageBatch { rows: vec![denied], ..UsageBatch::default() }, false).unwrap();
+    let view = served.get("/v1/unusual");
+    assert_eq!(kinds(&view), [("acme/loud".to_owned(), "denials".to_owned())], "{view}");
+    assert_eq!(
+        view["findings"][0]["command"],
+        format!("doorward usage {loud} --by function,verdict,hour"),
+        "its name may be another's by now"
+    );
+    assert_eq!(view["keys"], 0);
+    assert_eq!(served.get(&format!("/v1/usage?key={loud}&by=verdict"))["rows"][0]["verdict"], "deleted");
+}
+
 /// Not a test of speed, but what `docs/performance.md` measures: `DOORWARD_KEYS=100000 cargo test --release --lib a_month_of_many_keys -- --ignored --nocapture`. With
 /// `DOORWARD_STORE=DIR` the store is filled there once and stays, so that it can be asked again.
 #[test]

@@ -10,8 +10,8 @@ const LOWER_EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆',
 const LEFT_EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 /// Characters of a scale's figures.
 const SCALE: usize = 6;
-/// Characters of one column at most: a chart of three days is no wall.
-const COLUMN: usize = 10;
+/// Characters of one column at most: a week is as wide as a wide terminal, and a chart of two days is no wall.
+const COLUMN: usize = 24;
 
 /// A period of a chart; without a count where nothing is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +34,16 @@ pub(super) fn bar(count: u64, most: u64, room: usize) -> String {
     bar
 }
 
-/// Counts of consecutive periods on one line, at most `room` characters: neighbours are added up where they are more.
+/// Counts of consecutive periods on one line, as wide as there is room for: neighbours are added up where they are more.
 pub(super) fn sparkline(counts: &[Option<u64>], room: usize) -> String {
-    let counts = gathered(counts, counts.len().div_ceil(room.max(1)).max(1));
+    let places = Places::of(counts.len(), room.max(1));
+    places.cells(heights(&gathered(counts, places.together)).into_iter(), 0)
+}
+
+/// A cell for each count, by the scale of the most.
+fn heights(counts: &[Option<u64>]) -> Vec<char> {
     let most = counts.iter().flatten().copied().max().unwrap_or(0);
-    counts.into_iter().map(|count| count.map_or(UNKNOWN, |count| LOWER_EIGHTHS[eighths(count, most, 8)])).collect()
+    counts.iter().map(|count| count.map_or(UNKNOWN, |count| LOWER_EIGHTHS[eighths(count, most, 8)])).collect()
 }
 
 /// So many neighbours become one; unknown where all of them are.
@@ -74,7 +79,10 @@ impl Places {
 
     /// A line of the cells, each over its column, with a gap behind it where the columns are wide enough.
     fn line(self, cells: impl Iterator<Item = char>) -> String {
-        let gap = usize::from(self.room / self.columns >= 3);
+        self.cells(cells, usize::from(self.room / self.columns >= 3))
+    }
+
+    fn cells(self, cells: impl Iterator<Item = char>, gap: usize) -> String {
         let mut line = String::new();
         for (column, cell) in cells.enumerate() {
             let wide = self.start(column + 1) - self.start(column);
@@ -108,7 +116,7 @@ pub(super) fn columns(screen: &Screen, zone: &Zone, unit: &str, points: &[Point]
     text.push_str(&format!("{:SCALE$} └{}\n", "", "─".repeat(places.room)));
     let denied: Vec<Option<u64>> = points.iter().map(|point| point.count.map(|_| point.denied)).collect();
     if denied.iter().flatten().any(|denied| *denied > 0) {
-        let line = places.line(sparkline(&gathered(&denied, places.together), usize::MAX).chars());
+        let line = places.line(heights(&gathered(&denied, places.together)).into_iter());
         text.push_str(&format!("{:>SCALE$}  {}\n", "denied", screen.paint(line.trim_end(), Hue::Bad)));
     }
     let times = times(zone, unit, points, places);
@@ -201,17 +209,28 @@ mod tests {
 
     #[test]
     fn zero_and_unknown_look_different() {
-        assert_eq!(sparkline(&[Some(0), None, Some(1), Some(800), Some(400)], 10), " ·▁█▄");
+        assert_eq!(sparkline(&[Some(0), None, Some(1), Some(800), Some(400)], 5), " ·▁█▄");
         assert_eq!(sparkline(&[Some(1), None, None, None, Some(1), Some(1)], 3), "▄·█", "neighbours are added up");
         let chart = columns(&screen(40), &Zone::utc(), "hour", &points(&[Some(8), Some(0), None]), 2);
         let lines: Vec<&str> = chart.lines().collect();
         assert_eq!(lines[0], format!("     8 ┤{}", "█".repeat(9)));
-        assert_eq!(lines[1], format!("       │{}{}{}", "█".repeat(9), " ".repeat(11), "·".repeat(9)));
+        assert_eq!(lines[1], format!("       │{}{}{}", "█".repeat(9), " ".repeat(12), "·".repeat(10)));
+    }
+
+    #[test]
+    fn a_sparkline_is_as_wide_as_its_room() {
+        for count in [1, 3, 7, 24, 25, 60, 72, 720, 100_000] {
+            let counts: Vec<Option<u64>> = (0..count).map(Some).collect();
+            for room in [6, 23, 24, 38, 47, 130] {
+                assert_eq!(sparkline(&counts, room).chars().count(), room.min(count as usize * COLUMN), "{count} {room}");
+            }
+        }
+        assert_eq!(sparkline(&[Some(1), None, Some(8)], 8), "▁▁···███");
     }
 
     #[test]
     fn charts_are_as_wide_as_the_screen_and_no_wider() {
-        for count in [1, 2, 5, 24, 25, 48, 71, 72, 100, 168, 720, 5_000] {
+        for count in [1, 2, 5, 8, 24, 25, 48, 71, 72, 100, 168, 720, 5_000] {
             let counts: Vec<Option<u64>> = (0..count).map(|n| (n % 7 != 0).then_some(n * n)).collect();
             let mut points = points(&counts);
             points.iter_mut().for_each(|point| point.denied = point.count.unwrap_or(0) / 2);
@@ -220,7 +239,7 @@ mod tests {
                     let chart = columns(&screen(width), &Zone::utc(), unit, &points, 6);
                     let widest = chart.lines().map(console::measure_text_width).max().unwrap();
                     assert!(widest <= width, "{count} {width} {unit}: {widest}\n{chart}");
-                    assert!(count < 20 || widest >= width - 2, "{count} {width} {unit}: {widest}\n{chart}");
+                    assert!(count < 8 || widest >= width - 2, "{count} {width} {unit}: {widest}\n{chart}");
                     let times = chart.lines().last().unwrap();
                     assert!(times.contains(':') || times.contains('-'), "{count} {width} {unit}\n{chart}");
                 }

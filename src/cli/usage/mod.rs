@@ -12,7 +12,7 @@ use super::args::traffic::Usage;
 use super::exit::{Exit, Failure};
 use super::http::{Admin, with_query};
 use super::screen::{Screen, now, print};
-use crate::admin::wire::UsageView;
+use crate::admin::wire::{Interval, UsageView};
 use crate::key::Instant;
 use zone::Zone;
 
@@ -58,6 +58,7 @@ pub(crate) fn usage(admin: &Admin, screen: &Screen, arguments: &Usage) -> Result
         } else {
             let keys = top.map(|_| "key");
             print(&csv::csv(&view, &keys.into_iter().chain(by).collect::<Vec<_>>(), arguments.local))?;
+            report.warn(&view);
         }
     } else if named.is_empty() && top.is_none() {
         print(&page::page(&report)?)?;
@@ -102,6 +103,17 @@ impl Report<'_> {
         Ok(most.expect("there is a coarsest unit"))
     }
 
+    /// Tells beside a table for a program of what time nothing is known: a count in it may be of a part of its day or hour alone.
+    fn warn(&self, view: &UsageView) {
+        eprint!("{}", self.unknown(view));
+    }
+
+    /// The times of which nothing is known, a line each.
+    fn unknown(&self, view: &UsageView) -> String {
+        let line = |interval: &Interval| format!("unknown: {} to {}\n", self.zone.exact(interval.since), self.zone.exact(interval.until));
+        view.unknown.iter().map(line).collect()
+    }
+
     /// Whose usage it is.
     fn whose(&self) -> String {
         match (&self.arguments.key, &self.arguments.account) {
@@ -131,7 +143,6 @@ fn share(part: u64, whole: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::Interval;
 
     /// A report of nothing.
     pub(super) fn nothing() -> UsageView {

@@ -106,9 +106,7 @@ pub(super) fn heading(report: &Report, view: &UsageView, drawn: Option<&str>) ->
     let seconds = known_seconds(view, screen.now);
     if !screen.terminal {
         let mut text = format!("since: {}\nuntil: {}\n", zone.exact(view.since), zone.exact(view.until));
-        for interval in &view.unknown {
-            text.push_str(&format!("unknown: {} to {}\n", zone.exact(interval.since), zone.exact(interval.until)));
-        }
+        text.push_str(&report.unknown(view));
         if is_to_come(view) {
             text.push_str(&format!("counted_until: {}\n", zone.exact(view.counted_until)));
         }

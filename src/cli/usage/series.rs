@@ -13,8 +13,6 @@ use crate::key::Instant;
 
 /// Characters of a figure that stands before a sparkline, below its names.
 const NARROW_COUNT: usize = 10;
-/// Characters of a sparkline's period at most.
-const SPARK: usize = 4;
 /// Characters that a sparkline needs to tell anything.
 const LEAST: usize = 6;
 
@@ -83,10 +81,8 @@ pub(super) fn series(report: &Report, unit: &str, categories: &[&str], view: &Us
             .collect();
         cells.push(grouped(*sum).into());
         cells.extend(with_share.then(|| share(*sum, view.total).into()));
-        let wide = (room / counts.len().max(1)).clamp(1, SPARK);
-        let line: String = sparkline(counts, room).chars().flat_map(|cell| std::iter::repeat_n(cell, wide)).collect();
         // Blanks are counts of zero: cells would lose them.
-        cells.push(line.replace(' ', "\u{a0}").into());
+        cells.push(sparkline(counts, room).replace(' ', "\u{a0}").into());
         grid.row(cells);
     }
     grid.render(screen).replace('\u{a0}', " ")
@@ -111,8 +107,11 @@ mod tests {
         let counted = view(vec![row("bolt-logistics/labels", 1), row("bolt-logistics/labels", 2), row("acme/web", 0)]);
         let text = at_width(40, true, "", |report| series(report, "hour", &["key", "verdict"], &counted, &points));
         let grouped = "2\u{202f}000";
-        let expected =
-            format!("bolt-logistics/labels, function_denied\n     {grouped}   ██\nacme/web, function_denied\n     1\u{202f}000  █\n");
+        let wide = "█".repeat(7);
+        let expected = format!(
+            "bolt-logistics/labels, function_denied\n     {grouped}  {:7}{wide}{wide}\nacme/web, function_denied\n     1\u{202f}000  {wide}\n",
+            ""
+        );
         assert_eq!(text, expected);
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn report(report: &Report, by: &[&str], top: Option<usize>) -> Result
     let view = report.ask(by, top)?;
     let by: Vec<&str> = top.map(|_| "key").into_iter().chain(by.iter().copied().filter(|name| top.is_none() || *name != "key")).collect();
     if !report.screen.terminal {
+        report.warn(&view);
         return Ok(
             if let [time] = by[..]
                 && is_time(time)

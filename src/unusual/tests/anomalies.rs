@@ -63,6 +63,24 @@ fn a_surge_that_is_less_than_the_job_of_each_week() {
     });
 }
 
+/// As much as at any weekend, on a day of the week. It was taken for a weekend's hour that had moved to the hour beside it.
+#[test]
+fn a_weekend_in_the_week() {
+    for (level, number) in [60.0, 900.0].into_iter().flat_map(|level| (0..30).map(move |number| (level, number))) {
+        let mut dice = Dice::new(0xbe00 + number);
+        let frame = frame(MONDAY, HISTORY);
+        let at = since(&frame) + 3;
+        // The day in question is a Monday: the weekends of this key are Thursdays and Fridays.
+        let mut rate = |place: usize| if [3, 4].contains(&(place / 24 % 7)) { level * (0.1 * dice.normal()).exp() } else { level / 1e4 };
+        let rates: Vec<f64> = (0..frame.covered.len()).map(&mut rate).collect();
+        let mut ok: Vec<u64> = rates.into_iter().map(|rate| dice.poisson(rate)).collect();
+        ok[at] = level as u64;
+        let findings = judge(Some(&key()), &Usage { ok, ..Usage::default() }, &frame, &Limits::default()).findings;
+        let surge = findings.iter().find(|finding| finding.kind == Kind::Surge);
+        assert!(surge.is_some_and(|surge| surge.evidence.contains("in the hour from")), "{level}/h #{number}: {findings:?}");
+    }
+}
+
 /// A night as busy as the day: no hour is larger than those that there were, but not at this time.
 #[test]
 fn a_day_in_the_night() {

@@ -241,6 +241,20 @@ fn tokens_that_no_key_has_are_judged_by_their_rate() {
     assert_eq!(line(&finding), "doorward denials");
 }
 
+/// From hundreds of networks, so few from each that none of them is told of: where there never was a token that no key has, that is all there is to see. It was silent: the
+/// history began with the first of them.
+#[test]
+fn the_first_tokens_that_no_key_has_are_judged_since_there_was_counted() {
+    let (_, mut frame) = steady(0);
+    let mut unknown = vec![0; frame.covered.len()];
+    unknown[28 * 24 + 7..28 * 24 + 12].fill(400);
+    let usage = Usage { denials: vec![(Verdict::Unknown, unknown)], ..Usage::default() };
+    let finding = only(judge(None, &usage, &frame, &Limits::default()).findings);
+    assert_eq!((finding.kind, finding.seen, finding.expected), (Kind::Denials, 400, 0));
+    frame.covered[..25 * 24].fill(0);
+    assert_eq!(judge(None, &usage, &frame, &Limits::default()).findings, [], "three days say nothing");
+}
+
 /// No shape, no gap and no length of the frame makes it panic, and no finding names another key.
 #[test]
 fn any_series_can_be_judged() {
