@@ -1,7 +1,6 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,7 +52,6 @@ impl<'p> Changes<'p> {
     /// Changes keys, so many a second over all clients, until `work` is done.
     pub(super) fn during<T>(&mut self, work: impl FnOnce() -> T) -> (T, Result<Tally, ChangeError>) {
         let done = AtomicBool::new(false);
-        let connected = Barrier::new(self.made.len() + 1);
         let clients = self.made.len() as u64;
         let begun = Instant::now();
         let before: u64 = self.made.iter().sum();
@@ -64,12 +62,10 @@ impl<'p> Changes<'p> {
                 .iter_mut()
                 .enumerate()
                 .map(|(number, made)| {
-                    let client =
-                        Client { socket, population, number: number as u64, clients, per_second, connected: &connected, done: &done };
+                    let client = Client { socket, population, number: number as u64, clients, per_second, done: &done };
                     scope.spawn(move || client.change(made))
                 })
                 .collect();
-            connected.wait();
             let outcome = work();
             done.store(true, Ordering::Relaxed);
             let results: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("a thread that does not panic")).collect();
@@ -88,32 +84,38 @@ struct Client<'a> {
     number: u64,
     clients: u64,
     per_second: f64,
-    connected: &'a Barrier,
     done: &'a AtomicBool,
 }
 
 impl Client<'_> {
     fn change(&self, made: &mut u64) -> Result<(), ChangeError> {
-        let stream = UnixStream::connect(self.socket);
-        // Whoever waits for this client waits for it even if it has failed.
-        self.connected.wait();
-        let mut stream = stream?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         let pause = self.clients as f64 / self.per_second;
         let begun = Instant::now();
         let mut answer = Vec::new();
+        // Connected when there is something to ask: connections that come to nothing are held to a rate.
+        let mut connected = None;
         for turn in 0u64.. {
             let due = (turn as f64 + self.number as f64 / self.clients as f64) * pause;
             thread::sleep(Duration::from_secs_f64(due).saturating_sub(begun.elapsed()));
             if self.done.load(Ordering::Relaxed) {
                 break;
             }
+            let stream = match &mut connected {
+                Some(stream) => stream,
+                None => connected.insert(self.connect()?),
+            };
             stream.write_all(self.request(*made).as_bytes())?;
-            read_answer(&mut stream, &mut answer)?;
+            read_answer(stream, &mut answer)?;
             *made += 1;
         }
         Ok(())
+    }
+
+    fn connect(&self) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect(self.socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
     }
 
     /// All keys of this client are given the grant, then it is taken from all, and so on.
