@@ -35,29 +35,52 @@ pub const ROUND: usize = 64;
 type Digest = [u8; 32];
 
 thread_local! {
-    /// Whether most tokens of this thread's last round were not recognised, as it is when there are many more of them than places to note them in.
-    static AMONG_STRANGERS: Cell<bool> = const { Cell::new(false) };
+    /// Whether most tokens of this thread's last requests were not recognised, as it is when there are many more of them than places to note them in.
+    static STRANGERS: Cell<Share> = const { Cell::new(Share { of: 0, strangers: 0 }) };
+}
+
+/// How many of the last requests were of tokens that were not recognised.
+#[derive(Clone, Copy)]
+struct Share {
+    of: u32,
+    strangers: u32,
+}
+
+impl Share {
+    /// Beyond so many requests those before count half, and so on.
+    const MEMORY: u32 = 256;
+
+    fn is_most(self) -> bool {
+        self.strangers * 2 > self.of
+    }
+
+    fn with(self, requests: usize, strangers: usize) -> Share {
+        let half = u32::from(self.of >= Share::MEMORY);
+        Share { of: (self.of >> half) + requests as u32, strangers: (self.strangers >> half) + strangers as u32 }
+    }
 }
 
 impl Door {
-    /// Answers requests in their order, all of them as of `now`. `lane` spreads the counting of different connections.
-    pub fn verify(&self, requests: &[Verify<'_>], now: Instant, lane: usize, mut answer: impl FnMut(&Response<'_>)) {
-        let pin = self.index.pin();
-        let mut counting = self.usage.hold(lane);
+    /// Answers requests in their order. `now` is asked for the present moment once for each round, while memory is on the way. `lane` spreads the counting of
+    /// different connections.
+    pub fn verify(&self, requests: &[Verify<'_>], now: &dyn Fn() -> Instant, lane: usize, mut answer: impl FnMut(&Response<'_>)) {
         for round in requests.chunks(ROUND) {
+            let pin = self.index.pin();
             let mut tags = ArrayVec::<Tag, ROUND>::new();
             for request in round {
                 let tag = self.recogniser.tag(request.token);
                 self.index.expect(tag, &pin);
                 tags.push(tag);
             }
+            // What does not need the secrets comes first, while their memory is on the way.
             let mut digests = ArrayVec::<Digest, ROUND>::new();
-            if AMONG_STRANGERS.get() {
+            let share = STRANGERS.get();
+            if share.is_most() {
                 self.look_ahead(round, &mut digests, &pin);
             }
-            let mut strangers = 0;
+            let (now, mut strangers) = (now(), 0);
+            let mut counting = self.usage.hold(lane);
             for (at, (request, &tag)) in round.iter().zip(&tags).enumerate() {
-                // What does not need the secret comes first, while its memory is on the way.
                 let circumstances = self.circumstances(request, now, &pin);
                 let recognised = self.index.recognise(tag, &pin);
                 let found = match &recognised {
@@ -75,7 +98,7 @@ impl Door {
                 counting.count(&event(verdict, found.as_ref(), &circumstances));
                 answer(&found.map_or_else(|| Response::of_nobody(verdict), |found| response(verdict, &found, now)));
             }
-            AMONG_STRANGERS.set(strangers * 2 > round.len());
+            STRANGERS.set(share.with(round.len(), strangers));
         }
     }
 
@@ -112,7 +135,7 @@ impl Door {
     #[inline]
     fn circumstances<'r>(&self, request: &Verify<'r>, now: Instant, pin: &Pin) -> Circumstances<'r> {
         let address = request.address.ip();
-        let country = address.map_or(CountryOf::Unknown, |address| self.geo.country(address));
+        let country = address.map_or(CountryOf::Unknown, |address| self.geo.country_under(address, pin.guard()));
         Circumstances { now, address, country, called: self.index.called(request.function, pin), strict: self.index.strict() }
     }
 }
@@ -198,7 +221,7 @@ mod tests {
 
     fn answers(door: &Door, requests: &[Verify<'_>], now: Instant) -> Vec<Vec<u8>> {
         let mut answers = Vec::new();
-        door.verify(requests, now, 0, |response| {
+        door.verify(requests, &|| now, 0, |response| {
             let (mut body, mut by_bincode) = (Vec::new(), Vec::new());
             response.encode(&mut body);
             encode_body(&mut by_bincode, response);

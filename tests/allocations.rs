@@ -71,7 +71,7 @@ fn verifying_allocates_and_frees_nothing() {
         let visits = VISITS.get();
         for bytes in pieces {
             out.clear();
-            let progress = conversation.advance(bytes, &scene.door, NOW, &mut out);
+            let progress = conversation.advance(bytes, &scene.door, &|| NOW, &mut out);
             assert_eq!((progress.used, progress.errors), (bytes.len(), 0));
         }
         VISITS.get() - visits

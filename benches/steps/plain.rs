@@ -107,7 +107,7 @@ pub(crate) fn bench(criterion: &mut Criterion, plain: &Plain) {
         let mut requests = known.iter();
         between_drains(ASKED as u64, 1, usage, |_| {
             let request = requests.next().expect("so many were drawn");
-            plain.door.verify(&[request.verify()], NOW, 0, |response| _ = black_box(response.verdict));
+            plain.door.verify(&[request.verify()], &|| NOW, 0, |response| _ = black_box(response.verdict));
         });
     }
     let digests: Vec<[u8; 32]> = known.iter().map(|request| peppers.current.digest_token(&request.token)).collect();

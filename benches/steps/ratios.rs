@@ -74,7 +74,7 @@ fn counted_or_not(name: &str, door: &Door, requests: &Requests, now: Instant) {
         let answer = |response: &Response<'_>| answers.push(response.verdict);
         let some: Vec<Verify<'_>> = requests.all()[..TURN].iter().map(Request::verify).collect();
         if with_count {
-            door.verify(&some, now, 0, answer)
+            door.verify(&some, &|| now, 0, answer)
         } else {
             without_count(door, &some, now, answer)
         }
@@ -182,7 +182,7 @@ fn timed(door: &Door, requests: &[Request], some: usize, now: Instant, lane: usi
     each(|| {
         for some in requests.chunks(some) {
             let round: ArrayVec<Verify<'_>, ROUND> = some.iter().map(Request::verify).collect();
-            door.verify(&round, now, lane, |response| _ = black_box(response.verdict));
+            door.verify(&round, &|| now, lane, |response| _ = black_box(response.verdict));
         }
     })
 }

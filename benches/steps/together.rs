@@ -26,11 +26,12 @@ fn verify(group: &mut BenchmarkGroup<'_, WallTime>, mixed: &Mixed, requests: &Re
     let door = &mixed.door;
     let answer = |response: &Response<'_>| _ = black_box(response.verdict);
     // Every token is known from here on, as far as there is room.
-    between_drains(requests.all().len() as u64, 1, &door.usage, |_| door.verify(&[requests.next().verify()], mixed.now, 0, answer));
+    between_drains(requests.all().len() as u64, 1, &door.usage, |_| door.verify(&[requests.next().verify()], &|| mixed.now, 0, answer));
     group.throughput(Throughput::Elements(1));
     group.bench_function("door: verify", |bencher| {
-        bencher
-            .iter_custom(|times| between_drains(times, 1, &door.usage, |_| door.verify(&[requests.next().verify()], mixed.now, 0, answer)));
+        bencher.iter_custom(|times| {
+            between_drains(times, 1, &door.usage, |_| door.verify(&[requests.next().verify()], &|| mixed.now, 0, answer))
+        });
     });
     group.throughput(Throughput::Elements(ROUND as u64));
     group.bench_function("door: verify, 64 at a time", |bencher| {
@@ -38,7 +39,7 @@ fn verify(group: &mut BenchmarkGroup<'_, WallTime>, mixed: &Mixed, requests: &Re
             between_drains(times, ROUND as u64, &door.usage, |_| {
                 let round = requests.some(ROUND);
                 let round: [Verify<'_>; ROUND] = std::array::from_fn(|number| round[number].verify());
-                door.verify(&round, mixed.now, 0, answer);
+                door.verify(&round, &|| mixed.now, 0, answer);
             })
         });
     });
@@ -50,7 +51,7 @@ fn converse(group: &mut BenchmarkGroup<'_, WallTime>, mixed: &Mixed, requests: &
     let mut conversation = Conversation::new(0);
     let mut hello = Vec::new();
     encode(&mut hello, Kind::Hello, [0; 8], |body| body.extend_from_slice(b"DOORWARD\x01\x01"));
-    conversation.advance(&hello, door, *now, &mut out);
+    conversation.advance(&hello, door, &|| *now, &mut out);
     for (name, frames) in [("conversation: a frame in, a frame out", 1), ("conversation: 32 frames in", FRAMES)] {
         let mut bytes = Vec::with_capacity(64 * 1024);
         let mut pieces = vec![];
@@ -66,7 +67,7 @@ fn converse(group: &mut BenchmarkGroup<'_, WallTime>, mixed: &Mixed, requests: &
                 between_drains(times, frames as u64, &door.usage, |_| {
                     out.clear();
                     let arrived = arrivals.next().unwrap_or_default();
-                    black_box(conversation.advance(arrived, door, *now, &mut out).used);
+                    black_box(conversation.advance(arrived, door, &|| *now, &mut out).used);
                 })
             });
         });

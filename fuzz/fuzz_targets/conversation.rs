@@ -111,7 +111,7 @@ fn converse<'b>(door: &Door, pieces: impl Iterator<Item = &'b [u8]>) -> Said {
         waiting.extend_from_slice(piece);
         loop {
             let before = said.answers.len();
-            let progress = conversation.advance(&waiting, door, NOW, &mut said.answers);
+            let progress = conversation.advance(&waiting, door, &|| NOW, &mut said.answers);
             assert!(progress.used <= waiting.len() && progress.known <= progress.requests);
             assert!(said.answers.len() - before <= MOST_ANSWER_BYTES, "{} bytes of answers", said.answers.len() - before);
             said.requests += progress.requests;

@@ -49,16 +49,16 @@ fn whole(scene: &Scene) {
     let Scene { door, known, strangers } = scene;
     let answer = |response: &Response<'_>| _ = black_box(response.verdict);
     let known: Vec<Verify<'_>> = known.iter().map(Request::verify).collect();
-    known.iter().for_each(|request| door.verify(&[*request], NOW, 0, answer));
+    known.iter().for_each(|request| door.verify(&[*request], &|| NOW, 0, answer));
     let pin = door.index.pin();
     assert!(known.iter().all(|request| door.index.recognise(door.recogniser.tag(request.token), &pin).is_some()), "all tokens are noted");
     drop(pin);
 
-    count(&door.usage, "verify_one", &known, 1, |request| door.verify(black_box(&[*request]), NOW, 0, answer));
+    count(&door.usage, "verify_one", &known, 1, |request| door.verify(black_box(&[*request]), &|| NOW, 0, answer));
     let rounds: Vec<&[Verify<'_>]> = known.chunks_exact(ROUND).collect();
-    count(&door.usage, "verify_round", &rounds, ROUND, |round| door.verify(black_box(round), NOW, 0, answer));
+    count(&door.usage, "verify_round", &rounds, ROUND, |round| door.verify(black_box(round), &|| NOW, 0, answer));
     let strangers: Vec<Verify<'_>> = strangers.iter().map(Request::verify).collect();
-    count(&door.usage, "verify_stranger", &strangers, 1, |request| door.verify(black_box(&[*request]), NOW, 0, answer));
+    count(&door.usage, "verify_stranger", &strangers, 1, |request| door.verify(black_box(&[*request]), &|| NOW, 0, answer));
 }
 
 fn hashing_and_finding(scene: &Scene) {
@@ -135,10 +135,10 @@ fn frames(scene: &Scene) {
     let mut conversation = Conversation::new(0);
     let mut hello = Vec::new();
     encode(&mut hello, Kind::Hello, [0; 8], |out| encode_body(out, &Hello { magic: MAGIC, lowest: 1, highest: 1 }));
-    conversation.advance(&hello, door, NOW, &mut out);
+    conversation.advance(&hello, door, &|| NOW, &mut out);
     let arrivals: Vec<Vec<u8>> = frames.chunks_exact(FRAMES).map(<[Vec<u8>]>::concat).collect();
     count(&door.usage, "conversation", &arrivals, FRAMES, |bytes| {
         out.clear();
-        black_box(conversation.advance(black_box(bytes), door, NOW, &mut out).used);
+        black_box(conversation.advance(black_box(bytes), door, &|| NOW, &mut out).used);
     });
 }

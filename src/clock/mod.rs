@@ -77,9 +77,11 @@ impl Clock {
         Instant(self.floor.now(wall, boot_ms()))
     }
 
-    /// The present moment, and the milliseconds since the machine was started, which nobody can set. Costs as much as [`Clock::now`].
+    /// The present moment, and the milliseconds since the machine was started, which nobody can set. Costs half as much as [`Clock::now`]: the wall clock is
+    /// read as it was at the kernel's last tick, a few milliseconds ago at most. Where it raised the floor before, which it does at its first tick, the floor
+    /// and the boot clock tell the rest.
     pub fn now_and_uptime(&self) -> (Instant, u64) {
-        let wall = wall().0;
+        let wall = read_wall(libc::CLOCK_REALTIME_COARSE).0;
         let boot = boot_ms();
         (Instant(self.floor.now(wall, boot)), boot as u64)
     }
@@ -196,9 +198,13 @@ impl Floor {
 
 /// The wall clock, whatever it shows. Read through the C library, where a test can put another clock in its place.
 pub fn wall() -> Instant {
+    read_wall(libc::CLOCK_REALTIME)
+}
+
+fn read_wall(clock: libc::clockid_t) -> Instant {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes a time there. It cannot fail for this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time) };
+    // SAFETY: the kernel writes a time there. It cannot fail for the wall clock, in either precision.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     Instant(time.tv_sec * 1_000 + time.tv_nsec / 1_000_000)
 }
 

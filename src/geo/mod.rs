@@ -121,10 +121,14 @@ impl Geo {
     ///
     /// Takes no lock, makes no system call, and writes to no cache line that another thread reads. (A thread's very first call registers it with
     /// the epochs, which allocates once.)
-    #[inline]
     pub fn country(&self, address: IpAddr) -> CountryOf {
-        let guard = crossbeam_epoch::pin();
-        let Some(loaded) = self.current(&guard) else { return CountryOf::NoDatabase };
+        self.country_under(address, &crossbeam_epoch::pin())
+    }
+
+    /// As [`Geo::country`], for who has pinned this moment already.
+    #[inline]
+    pub(crate) fn country_under(&self, address: IpAddr, guard: &Guard) -> CountryOf {
+        let Some(loaded) = self.current(guard) else { return CountryOf::NoDatabase };
         match loaded.countries.of(canonical(address)) {
             Some(country) => CountryOf::In(country),
             None => CountryOf::Unknown,
@@ -144,7 +148,7 @@ impl Geo {
         })
     }
 
-    fn current<'g>(&self, guard: &'g crossbeam_epoch::Guard) -> Option<&'g Loaded> {
+    fn current<'g>(&self, guard: &'g Guard) -> Option<&'g Loaded> {
         let shared: Shared<'g, Loaded> = self.loaded.load(Ordering::Acquire, guard);
         // SAFETY: what the pointer holds is destroyed only after every guard that could have seen it is gone.
         unsafe { shared.as_ref() }

@@ -44,6 +44,13 @@ pub struct Index {
 /// Holds what a reader was shown in memory until it is dropped. Cheap; not to be kept across a blocking call.
 pub struct Pin(Guard);
 
+impl Pin {
+    /// For what else is read at this moment.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.0
+    }
+}
+
 /// A secret that was found.
 #[derive(Debug, Clone, Copy)]
 pub struct Found<'p> {

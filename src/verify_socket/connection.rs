@@ -61,8 +61,9 @@ impl Conversation {
         self.greeted
     }
 
-    /// Answers whole frames in `bytes`, in order, appending to `out`: all of them, or as many as have room in the answers. All are answered as of `now`.
-    pub fn advance(&mut self, bytes: &[u8], door: &Door, now: Instant, out: &mut Vec<u8>) -> Progress {
+    /// Answers whole frames in `bytes`, in order, appending to `out`: all of them, or as many as have room in the answers. `now` is asked for the present
+    /// moment when requests are answered.
+    pub fn advance(&mut self, bytes: &[u8], door: &Door, now: &dyn Fn() -> Instant, out: &mut Vec<u8>) -> Progress {
         let mut progress =
             Progress { used: 0, needed: HEADER_BYTES, requests: 0, known: 0, errors: 0, refused_bytes: 0, closes: false, is_full: false };
         let mut round = Round::default();
@@ -101,7 +102,7 @@ impl Conversation {
         frame: &Frame<'b>,
         round: &mut Round<'b>,
         door: &Door,
-        now: Instant,
+        now: &dyn Fn() -> Instant,
         out: &mut Vec<u8>,
     ) -> Result<(), (ErrorCode, String)> {
         let bad_request = |error: BodyError| (ErrorCode::BadRequest, error.to_string());
@@ -167,7 +168,7 @@ struct Round<'b> {
 
 impl Round<'_> {
     /// Appends the answers, and is empty again.
-    fn answer(&mut self, door: &Door, now: Instant, lane: usize, out: &mut Vec<u8>) {
+    fn answer(&mut self, door: &Door, now: &dyn Fn() -> Instant, lane: usize, out: &mut Vec<u8>) {
         if self.requests.is_empty() {
             return;
         }
@@ -272,7 +273,7 @@ mod tests {
             let mut seen = (0, 0);
             for arrived in bytes.chunks(piece) {
                 waiting.extend_from_slice(arrived);
-                let progress = conversation.advance(&waiting, &door, Instant(5), &mut out);
+                let progress = conversation.advance(&waiting, &door, &|| Instant(5), &mut out);
                 assert_eq!((progress.errors, progress.closes), (0, false));
                 waiting.drain(..progress.used);
                 seen = (seen.0 + progress.requests, seen.1 + progress.known);
@@ -305,7 +306,7 @@ mod tests {
         let (mut answered, mut turns, mut rest) = (0, 0, &bytes[..]);
         while !rest.is_empty() {
             let mut out = Vec::new();
-            let progress = conversation.advance(rest, &door, Instant(5), &mut out);
+            let progress = conversation.advance(rest, &door, &|| Instant(5), &mut out);
             assert!(out.len() <= MOST_ANSWER_BYTES, "{} bytes of answers", out.len());
             assert_eq!(progress.is_full, progress.used < rest.len());
             answered += progress.requests;
@@ -323,7 +324,7 @@ mod tests {
         for vector in vectors["invalid"].as_array().unwrap() {
             let bytes = bytes(&vector["hex"]);
             let mut out = Vec::new();
-            let progress = Conversation::new(0).advance(&bytes, &door, Instant(5), &mut out);
+            let progress = Conversation::new(0).advance(&bytes, &door, &|| Instant(5), &mut out);
             let frames = frames(&out);
             let failure: Failure<'_> = decode_body(frames.last().unwrap().body).unwrap();
             let closes = vector["closes"].as_bool().unwrap();

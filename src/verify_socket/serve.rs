@@ -1,5 +1,6 @@
 //! What a connection's thread does: it reads, answers all that came, writes once.
 
+use std::cell::LazyCell;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -78,10 +79,12 @@ impl Service {
             }
             let was_filled = filled == wanted;
             let begun = (turn % TIMED_READ == 0 && turn > *number).then(Instant::now);
-            let (now, uptime) = shared.clock.now_and_uptime();
-            connection.mark(uptime, Phase::Answering);
+            // All that came is answered as of one moment.
+            let time = LazyCell::new(|| shared.clock.now_and_uptime());
             answers.clear();
-            let progress = conversation.advance(&buffer[..filled], &shared.door, now, &mut answers);
+            let progress = conversation.advance(&buffer[..filled], &shared.door, &|| time.0, &mut answers);
+            let uptime = time.1;
+            connection.mark(uptime, Phase::Answering);
             if progress.errors > 0 {
                 shared.protocol_errors.fetch_add(progress.errors as u64, Ordering::Relaxed);
             }
