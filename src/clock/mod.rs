@@ -186,7 +186,7 @@ impl Floor {
         self.in_doubt(now, boot).then(|| {
             let seen = self.step.lock().as_ref().map_or(boot, |step| step.since);
             format!(
-                "the wall clock ({}) is {} ahead of the time that was reached before ({}), which only the machine's having been off explains;                  verdicts go by it, and in {} it is believed for good; if it is wrong, set it right before",
+                "the wall clock ({}) is {} ahead of the time that was reached before ({}), which only the machine's having been off explains; verdicts go by it, and in {} it is believed for good; if it is wrong, set it right before",
                 Instant(wall),
                 by(wall - floor),
                 Instant(floor),
