@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use crate::peer::Caller;
+
 /// What a peer may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
@@ -43,34 +45,6 @@ pub struct Peer {
     pub groups: Vec<u32>,
 }
 
-/// The user and process of a connection, for those who need no more: a call of the kernel less.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pub(super) uid: u32,
-    pub(super) pid: i32,
-    gid: u32,
-}
-
-impl Caller {
-    /// Asks the kernel who connected. The process is 0 where it is in another PID namespace, which rustix's type for this cannot hold.
-    pub(super) fn of(stream: impl AsFd) -> io::Result<Caller> {
-        let mut told = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-        let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
-        // SAFETY: the kernel writes at most so many bytes there, and whatever it writes is sound for three numbers.
-        let outcome = unsafe {
-            libc::getsockopt(stream.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut told).cast(), &raw mut bytes)
-        };
-        if outcome == 0 { Ok(Caller { uid: told.uid, pid: told.pid, gid: told.gid }) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// With its groups.
-    pub(super) fn with_groups(self, stream: impl AsFd) -> io::Result<Peer> {
-        let mut groups = supplementary_groups(stream)?;
-        groups.insert(0, self.gid);
-        Ok(Peer { uid: self.uid, pid: self.pid, user: None, groups })
-    }
-}
-
 impl Access {
     /// What a peer may do: the most that its user or any of its groups may.
     pub fn authority(&self, peer: &Peer) -> Authority {
@@ -94,7 +68,14 @@ impl Peer {
     /// # Errors
     /// The kernel did not tell.
     pub fn of(stream: impl AsFd) -> io::Result<Peer> {
-        Caller::of(&stream)?.with_groups(&stream)
+        Peer::with_groups(Caller::of(&stream)?, &stream)
+    }
+
+    /// A caller, with its groups.
+    pub(super) fn with_groups(caller: Caller, stream: impl AsFd) -> io::Result<Peer> {
+        let mut groups = supplementary_groups(stream)?;
+        groups.insert(0, caller.gid);
+        Ok(Peer { uid: caller.uid, pid: caller.pid, user: None, groups })
     }
 
     /// With the name of its user.

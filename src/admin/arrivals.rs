@@ -13,10 +13,11 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, warn};
 
-use super::access::{Authority, Caller, Peer};
+use super::access::{Authority, Peer};
 use super::places::{Claim, Places};
 use super::server::{CONNECTIONS, STRANGERS, Shared};
 use crate::clock::{self, Quota};
+use crate::peer::Caller;
 
 /// Where so many were closed since the last pause and nobody waits any more, a pause: those that come meanwhile are taken at one go.
 const CLOSED_AT_ONCE: u64 = 32;
@@ -129,7 +130,7 @@ impl Door {
             complain(&counters.floods, "those of a process or user that opens them without a pause are closed");
             return false;
         }
-        let peer = match caller.with_groups(&stream) {
+        let peer = match Peer::with_groups(caller, &stream) {
             Ok(peer) => peer,
             Err(error) => return self.does_not_know(&error),
         };

@@ -227,8 +227,8 @@ impl Running {
         let begun = std::time::Instant::now();
         let store = Store::open(&store_path, StoreOptions::default())?;
         let store_ms = begun.elapsed().as_millis() as u64;
-        if store.lost_usage() {
-            warn!(store = %store_path.display(), "the store lost usage: its log or manifest is damaged, and what was counted behind the damage is gone");
+        if let Some(damage) = store.lost_usage() {
+            warn!(%damage, "the store lost usage: its log or manifest is damaged, and what was counted behind the damage is gone");
         }
         if let Err(error) = store.drop_checkpoint() {
             tracing::warn!(%error, "what a backup left behind keeps its room on the disk");

@@ -7,7 +7,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::history::{ENTRY, OF_FUNCTION, OF_KEY, entry_row, subject_row};
 use super::keys::{LIVE, READAHEAD_BYTES, TOMBSTONE, name_row_of, named_by};
-use super::{Family, Head, PepperMarks, Recorded, Remembered, Store, StoreError, UsageMark, disk_error, meta, record, usage};
+use super::{Family, Head, PepperMarks, Recorded, Remembered, Store, StoreError, UsageMark, disk_error, meta, record, usage, witness};
 use crate::key::history::{Entry, Subject};
 use crate::key::{FunctionName, Grant, Instant, Key, KeyId};
 use crate::record::StoredFunction;
@@ -385,7 +385,10 @@ impl Look<'_> {
         let mut part = Part::new("acknowledged", "heads");
         match acknowledged {
             None if end.sequence == 0 => (),
-            None => part.fault("the file 'acknowledged' is missing, or neither of its two halves can be read"),
+            None => {
+                let file = self.store.path().join(witness::FILE);
+                part.fault(format!("{} is missing, or neither of its two halves can be read", file.display()));
+            }
             Some(head) => {
                 part.checked = 1;
                 let mac = match head.sequence {
@@ -393,14 +396,15 @@ impl Look<'_> {
                     sequence => self.store.entry(sequence).ok().flatten().map(|recorded| recorded.entry.mac),
                 };
                 if head.sequence > end.sequence {
-                    part.fault(format!("change {} was acknowledged, but the history ends at entry {}", head.sequence, end.sequence));
+                    let (acknowledged, found, damage) = (head.sequence, end.sequence, &self.store.0.end_damage);
+                    part.fault(format!("change {acknowledged} was acknowledged, but the history ends at entry {found}; {damage}"));
                 } else if mac != Some(head.mac) {
                     part.fault(format!("entry {} is not the one that was acknowledged", head.sequence));
                 }
             }
         }
-        if self.store.lost_usage() {
-            part.fault("usage that was in the store is missing: its log or manifest is damaged, and was read up to the damage");
+        if let Some(damage) = self.store.lost_usage() {
+            part.fault(format!("usage that was in the store is missing; {damage}"));
         }
         part
     }

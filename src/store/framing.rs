@@ -1,12 +1,13 @@
 //! How RocksDB frames the records of its logs and manifests: in blocks of 32 KiB, each record after a header of 7 bytes (a masked CRC-32C, a length, a kind).
 //!
-//! RocksDB's reader (11.8) goes round in a circle for ever at a record of a kind that only logs have which are used again, and that a log of this store never has: one
-//! changed bit makes such a kind of any other (facebook/rocksdb issue 13333). A daemon that neither starts nor says why would be the worst of all ways to refuse a damaged
-//! store, so each file is looked at before RocksDB reads it.
+//! Each file is looked at before RocksDB reads it, for two reasons. What RocksDB opens, it also changes: it takes what stands before a damaged record for all there is, writes that
+//! into tables, and removes the log; nobody could show then which file was damaged. And its reader (11.8) goes round in a circle for ever at a record of a kind that only logs
+//! have which are used again, and that a log of this store never has: one changed bit makes such a kind of any other (facebook/rocksdb issue 13333). A daemon that neither starts
+//! nor says why would be the worst of all ways to refuse a damaged store.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const BLOCK_BYTES: usize = 32 << 10;
 const HEADER_BYTES: usize = 7;
@@ -15,93 +16,118 @@ const OF_LOGS_USED_AGAIN: [u8; 6] = [5, 6, 7, 8, 11, 131];
 /// What RocksDB adds to a checksum before it writes it.
 const MASK: u32 = 0xa282_ead8;
 
-/// What is wrong with a log or manifest in this directory, if RocksDB's reader would not come to an end with it.
-pub(super) fn fault(directory: &Path) -> io::Result<Option<String>> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        entries => entries?,
-    };
-    for entry in entries {
+/// A record that is not as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// It is cut short, or its checksum is wrong. After a power failure the last of a log may be so.
+    Broken,
+    /// RocksDB's reader would not come to an end with the one at this byte.
+    Endless(u64),
+}
+
+/// The logs and manifests of a directory that have such a record.
+pub(super) fn faults(directory: &Path) -> io::Result<Vec<(PathBuf, Fault)>> {
+    let mut faults = Vec::new();
+    for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if (name.ends_with(".log") || name.starts_with("MANIFEST-"))
             && path.is_file()
-            && let Some(at) = endless(&mut File::open(&path)?)?
+            && let Some(fault) = fault(&mut File::open(&path)?)?
         {
-            return Ok(Some(format!("Corruption: {} has a record at byte {at} that is of no kind which is written to it", path.display())));
+            faults.push((path, fault));
         }
     }
-    Ok(None)
+    faults.sort();
+    Ok(faults)
 }
 
-/// Where the reader would go round in a circle.
-fn endless(file: &mut impl Read) -> io::Result<Option<u64>> {
+/// The worst that is wrong with a file.
+fn fault(file: &mut impl Read) -> io::Result<Option<Fault>> {
+    let mut worst = None;
     let mut block = Vec::with_capacity(BLOCK_BYTES);
     for number in 0u64.. {
         block.clear();
         file.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut block)?;
-        if let Some(at) = endless_in(&block) {
-            return Ok(Some(number * BLOCK_BYTES as u64 + at as u64));
+        match fault_in(&block) {
+            Some(Fault::Endless(at)) => return Ok(Some(Fault::Endless(number * BLOCK_BYTES as u64 + at))),
+            found => worst = worst.or(found),
         }
         if block.len() < BLOCK_BYTES {
             break;
         }
     }
-    Ok(None)
+    Ok(worst)
 }
 
-fn endless_in(block: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some((header, rest)) = block.get(at..).and_then(|rest| rest.split_at_checked(HEADER_BYTES)) {
+/// What the reader meets first: behind a record that is broken it goes on with the next block.
+fn fault_in(block: &[u8]) -> Option<Fault> {
+    let mut rest = block;
+    while let Some((header, behind)) = rest.split_at_checked(HEADER_BYTES) {
         let (length, kind) = (usize::from(u16::from_le_bytes([header[4], header[5]])), header[6]);
         if OF_LOGS_USED_AGAIN.contains(&kind) {
-            // Behind a record whose checksum is wrong the reader goes on with the next block, so it comes here only past records that are right.
-            return are_right(&block[..at]).then_some(at);
+            return Some(Fault::Endless((block.len() - rest.len()) as u64));
         }
-        if rest.len() < length || (kind, length) == (0, 0) {
+        if (kind, length) == (0, 0) {
             return None;
         }
-        at += HEADER_BYTES + length;
-    }
-    None
-}
-
-/// Whether all these records have the right checksums.
-fn are_right(mut records: &[u8]) -> bool {
-    while let Some((header, rest)) = records.split_at_checked(HEADER_BYTES) {
-        let (payload, rest) = rest.split_at(usize::from(u16::from_le_bytes([header[4], header[5]])));
         let check = u32::from_le_bytes([header[0], header[1], header[2], header[3]]).wrapping_sub(MASK).rotate_right(17);
-        if crc32c([&header[6..], payload]) != check {
-            return false;
+        match behind.split_at_checked(length) {
+            Some((payload, behind)) if crc32c(kind, payload) == check => rest = behind,
+            _ => return Some(Fault::Broken),
         }
-        records = rest;
     }
-    true
+    // A block ends with zeros where no header has room.
+    rest.iter().any(|byte| *byte != 0).then_some(Fault::Broken)
 }
 
-/// CRC-32C, bit by bit: it is asked for a block at most, and next to never.
-fn crc32c(pieces: [&[u8]; 2]) -> u32 {
-    !pieces.into_iter().flatten().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
-    })
+/// CRC-32C of a kind and what follows it, eight bytes at a time ("slicing by 8", Kounavis and Berry 2005): a log may have 256 MiB.
+fn crc32c(kind: u8, payload: &[u8]) -> u32 {
+    let byte = |crc: u32, byte: &u8| CRC[0][usize::from(crc as u8 ^ byte)] ^ crc >> 8;
+    let (words, rest) = payload.as_chunks::<8>();
+    let crc = words.iter().fold(byte(!0, &kind), |crc, word| {
+        let word = (u64::from_le_bytes(*word) ^ u64::from(crc)).to_le_bytes();
+        (0..8).fold(0, |crc, at| crc ^ CRC[7 - at][usize::from(word[at])])
+    });
+    !rest.iter().fold(crc, byte)
 }
+
+/// The checksum of each byte, and of each with one to seven zeros behind it.
+static CRC: [[u32; 256]; 8] = {
+    let mut tables = [[0; 256]; 8];
+    let mut at = 0;
+    while at < 8 * 256 {
+        let (zeros, byte) = (at / 256, at % 256);
+        let mut crc = if zeros == 0 { byte as u32 } else { tables[zeros - 1][byte] };
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        tables[zeros][byte] = crc;
+        at += 1;
+    }
+    tables
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
-        let masked = crc32c([&[kind], payload]).rotate_left(17).wrapping_add(MASK);
+        let masked = crc32c(kind, payload).rotate_left(17).wrapping_add(MASK);
         [&masked.to_le_bytes()[..], &(payload.len() as u16).to_le_bytes(), &[kind], payload].concat()
     }
 
-    fn found(bytes: &[u8]) -> Option<u64> {
-        endless(&mut &bytes[..]).unwrap()
+    fn found(bytes: &[u8]) -> Option<Fault> {
+        fault(&mut &bytes[..]).unwrap()
     }
 
     #[test]
     fn crc_32c_is_the_one_of_the_standard() {
-        assert_eq!(crc32c([b"1234", b"56789"]), 0xe306_9283);
+        assert_eq!(crc32c(b'1', b"23456789"), 0xe306_9283);
+        // RFC 3720, B.4: 32 bytes from 0 up.
+        assert_eq!(crc32c(0, &std::array::from_fn::<u8, 31, _>(|at| at as u8 + 1)), 0x46dd_794e);
     }
 
     #[test]
@@ -112,16 +138,27 @@ mod tests {
         for kind in OF_LOGS_USED_AGAIN {
             let mut damaged = whole.clone();
             damaged[one.len() + 6] = kind;
-            assert_eq!(found(&damaged), Some(one.len() as u64), "{kind}");
+            assert_eq!(found(&damaged), Some(Fault::Endless(one.len() as u64)), "{kind}");
             // One that is damaged before it hides it.
             damaged[one.len() - 1] ^= 1;
-            assert_eq!(found(&damaged), None, "{kind}");
+            assert_eq!(found(&damaged), Some(Fault::Broken), "{kind}");
         }
         // The next block is read whatever the one before holds.
         let mut far = vec![0xff; BLOCK_BYTES];
         far.extend(record(5, b"five"));
-        assert_eq!(found(&far), Some(BLOCK_BYTES as u64));
-        // Cut anywhere, it is RocksDB's to say.
-        assert!((0..whole.len()).all(|end| found(&whole[..end]).is_none()));
+        assert_eq!(found(&far), Some(Fault::Endless(BLOCK_BYTES as u64)));
+    }
+
+    #[test]
+    fn a_record_that_is_changed_or_cut_is_found() {
+        let (one, two) = (record(1, b"one"), record(1, &[7; 300]));
+        let whole = [&one[..], &two].concat();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x40;
+            assert_eq!(found(&damaged), Some(Fault::Broken), "byte {at}");
+            // Between two records nothing shows that there were more.
+            assert_eq!(found(&whole[..at]).is_some(), at != 0 && at != one.len(), "cut at {at}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod changes;
 pub mod check;
 mod checkpoint;
+mod damage;
 mod directory;
 mod framing;
 mod functions;
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub use changes::{Changes, PutKey, encode_key};
 pub use checkpoint::Checkpoint;
+pub use damage::Damage;
 pub use directory::{give_to_owner_of, make_directory};
 pub use guesses::GUESSES_KEPT;
 pub use history::Recorded;
@@ -45,6 +47,7 @@ pub use usage::{
 pub use crate::record::{Head, HourOfGuesses, MAC_BYTES, PepperMarks, Remembered, encode_entry, encode_entry_body};
 
 use directory::Holds;
+use framing::Fault;
 use witness::Witness;
 
 /// The column families, by noun.
@@ -83,12 +86,14 @@ impl Family {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// The directory cannot be made or opened, is in use by another process, or holds files that RocksDB refuses.
-    #[error("cannot open the store in {path}: {reason}{}", advice(reason))]
+    #[error("cannot open the store in {path}: {reason}{}", damage.as_ref().map_or_else(String::new, advice))]
     Open {
         /// The directory.
         path: PathBuf,
         /// RocksDB's or the system's words.
         reason: String,
+        /// Which files, if that is why.
+        damage: Option<Damage>,
     },
     /// The file that says which changes were acknowledged is missing or damaged.
     #[error(
@@ -105,8 +110,8 @@ pub enum StoreError {
     },
     /// The store lost changes that had been acknowledged.
     #[error(
-        "the store in {path} ends at change {found}, but change {acknowledged} was acknowledged: changes are missing, so it is not opened; \
-         restore a backup, or look into the disk before anything else"
+        "the store in {path} ends at change {found}, but change {acknowledged} was acknowledged: changes are missing, so it is not opened{}",
+        advice(damage)
     )]
     Behind {
         /// The directory.
@@ -115,6 +120,8 @@ pub enum StoreError {
         found: u64,
         /// The last change whose asker was told that it is durable.
         acknowledged: u64,
+        /// Where the others were.
+        damage: Damage,
     },
     /// A checkpoint is still being copied.
     #[error("the checkpoint in {0} is still needed: another backup is under way, or was broken off less than 30 seconds ago")]
@@ -150,6 +157,8 @@ struct Inner {
     db: DB,
     path: PathBuf,
     witness: Mutex<Witness>,
+    /// Of the files that hold what was written last, as they were before the store was opened.
+    end_damage: Damage,
     /// Why nothing is written any more.
     frozen: Mutex<Option<String>>,
     books: usage::Books,
@@ -165,22 +174,25 @@ impl Store {
     /// # Errors
     /// The directory is not usable or in use; its files are damaged or missing; or acknowledged changes are missing.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
-        let open_error = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        let system_error = |error: std::io::Error| open_error(error.to_string());
+        let system_error = |error: std::io::Error| cannot_open(path, error.to_string(), None);
         make_directory(path, 0o700).map_err(system_error)?;
         let holds = directory::holds(path).map_err(system_error)?;
         if holds == Holds::Remains {
-            return Err(open_error("Corruption: its file CURRENT is missing".to_owned()));
+            let damage = Damage::Files(vec![path.join("CURRENT")]);
+            return Err(cannot_open(path, "Corruption: its file CURRENT is missing".to_owned(), Some(damage)));
         }
         let witness = Witness::open_to_read(path).map_err(system_error)?;
-        if let Some(fault) = file_fault(path, &witness).map_err(system_error)? {
-            return Err(open_error(fault));
+        let end_damage = look_before(path, &witness)?;
+        if let Damage::Files(_) = end_damage {
+            // RocksDB would go on without what is behind the damage, and remove it. A store that is refused for that stays as it is.
+            Store::open_to_read(path, options.clone())?.check_witness()?;
         }
         let (mut database, families) = options::rocksdb_options(&options);
         database.create_if_missing(holds == Holds::Nothing);
-        let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| open_error(error.into_string()))?;
-        let store = Store::of(db, path, Witness::open(path).map_err(system_error)?);
-        store.check_witness()?;
+        let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| refused(path, error))?;
+        let store = Store::of(db, path, Witness::open(path).map_err(system_error)?, end_damage);
+        let head = store.check_witness()?;
+        store.vouch(head)?;
         store.open_books()?;
         Ok(store)
     }
@@ -191,19 +203,15 @@ impl Store {
     /// # Errors
     /// There is no store, or its files are damaged or missing.
     pub fn open_to_read(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
-        let open_error = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        let witness = Witness::open_to_read(path).map_err(|error| open_error(error.to_string()))?;
-        if let Some(fault) = file_fault(path, &witness).map_err(|error| open_error(error.to_string()))? {
-            return Err(open_error(fault));
-        }
+        let witness = Witness::open_to_read(path).map_err(|error| cannot_open(path, error.to_string(), None))?;
+        let end_damage = look_before(path, &witness)?;
         let (mut database, families) = options::rocksdb_options(&options);
         database.create_if_missing(false);
         database.create_missing_column_families(false);
-        let there = DB::list_cf(&database, path).map_err(|error| open_error(error.into_string()))?;
+        let there = DB::list_cf(&database, path).map_err(|error| refused(path, error))?;
         let families = families.into_iter().filter(|family| there.iter().any(|name| name == family.name()));
         let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
-        let db = opened.map_err(|error| open_error(error.into_string()))?;
-        Ok(Store::of(db, path, witness))
+        Ok(Store::of(opened.map_err(|error| refused(path, error))?, path, witness, end_damage))
     }
 
     /// Writes the file `acknowledged` anew for a store that nobody has open: the store's end is taken for the right one.
@@ -216,11 +224,12 @@ impl Store {
         witness.note_synced(0).and_then(|()| witness.note(head)).and_then(|()| witness.note(head)).map_err(witness_error)
     }
 
-    fn of(db: DB, path: &Path, witness: Witness) -> Store {
+    fn of(db: DB, path: &Path, witness: Witness, end_damage: Damage) -> Store {
         Store(Arc::new(Inner {
             db,
             path: path.to_owned(),
             witness: Mutex::new(witness),
+            end_damage,
             frozen: Mutex::new(None),
             books: usage::Books::default(),
             #[cfg(test)]
@@ -235,10 +244,11 @@ impl Store {
         &self.0.path
     }
 
-    /// Whether usage that was in the store is not there any more: a damaged log or manifest was read up to the damage. Asked before anything is written. (Of changes
-    /// none is ever missing: then the store is not opened.)
-    pub fn lost_usage(&self) -> bool {
-        self.0.witness.lock().synced().is_some_and(|synced| self.0.db.latest_sequence_number() < synced)
+    /// What is damaged, if usage that was in the store is not there any more: a log or manifest was read up to the damage. Asked before anything is written. (Of
+    /// changes none is ever missing: then the store is not opened.)
+    pub fn lost_usage(&self) -> Option<&Damage> {
+        let is_lost = self.0.witness.lock().synced().is_some_and(|synced| self.0.db.latest_sequence_number() < synced);
+        is_lost.then_some(&self.0.end_damage)
     }
 
     /// Bytes of all files in the directory, the write-ahead log included. A file that RocksDB removes meanwhile is not counted.
@@ -293,8 +303,8 @@ impl Store {
         self.0.frozen.lock().get_or_insert_with(|| error.to_string());
     }
 
-    /// Refuses a store that is behind what was acknowledged; then begins to vouch for its manifest.
-    fn check_witness(&self) -> Result<(), StoreError> {
+    /// The store's last change; refuses one that is behind what was acknowledged.
+    fn check_witness(&self) -> Result<Head, StoreError> {
         let head = self.head()?;
         let acknowledged = self.0.witness.lock().acknowledged();
         let path = || self.0.path.clone();
@@ -308,10 +318,16 @@ impl Store {
                     sequence => self.entry(sequence)?.map(|recorded| recorded.entry.mac),
                 };
                 if head.sequence < acknowledged.sequence || mac != Some(acknowledged.mac) {
-                    return Err(StoreError::Behind { path: path(), found: head.sequence, acknowledged: acknowledged.sequence });
+                    let damage = self.0.end_damage.clone();
+                    return Err(StoreError::Behind { path: path(), found: head.sequence, acknowledged: acknowledged.sequence, damage });
                 }
             }
         }
+        Ok(head)
+    }
+
+    /// Begins to vouch for the store's manifest.
+    fn vouch(&self, head: Head) -> Result<(), StoreError> {
         let mut witness = self.0.witness.lock();
         witness.watch_manifest(&self.0.path).map_err(witness_error)?;
         // From the first start on the file says something, so that one that says nothing is one that was lost.
@@ -353,15 +369,37 @@ impl Store {
     }
 }
 
-/// What is wrong with the files that RocksDB reads first, of what it would not see itself, or not come to an end with.
-fn file_fault(path: &Path, witness: &Witness) -> std::io::Result<Option<String>> {
-    Ok(witness.manifest_fault(path)?.or(framing::fault(path)?))
+/// Refuses files that RocksDB reads first for what it would not see itself, or not come to an end with; tells what else is wrong with them.
+fn look_before(path: &Path, witness: &Witness) -> Result<Damage, StoreError> {
+    let system_error = |error: std::io::Error| cannot_open(path, error.to_string(), None);
+    if let Some((manifest, reason)) = witness.manifest_fault(path).map_err(system_error)? {
+        return Err(cannot_open(path, reason, Some(Damage::Files(vec![manifest]))));
+    }
+    let faults = framing::faults(path).map_err(system_error)?;
+    for (file, fault) in &faults {
+        if let Fault::Endless(at) = fault {
+            let reason = format!("Corruption: {} has a record at byte {at} that is of no kind which is written to it", file.display());
+            return Err(cannot_open(path, reason, Some(Damage::Files(vec![file.clone()]))));
+        }
+    }
+    damage::of_end(path, faults).map_err(system_error)
+}
+
+/// RocksDB does not open the store.
+fn refused(path: &Path, error: rocksdb::Error) -> StoreError {
+    let reason = error.into_string();
+    let is_damaged = ["Corruption", "No such file", "Invalid argument"].iter().any(|word| reason.contains(word));
+    let damage = is_damaged.then(|| damage::of_refused(path, &reason));
+    cannot_open(path, reason, damage)
+}
+
+fn cannot_open(path: &Path, reason: String, damage: Option<Damage>) -> StoreError {
+    StoreError::Open { path: path.to_owned(), reason, damage }
 }
 
 /// What to do about files that are not as they should be.
-fn advice(reason: &str) -> &'static str {
-    let damaged = ["Corruption", "No such file", "Invalid argument"].iter().any(|word| reason.contains(word));
-    if damaged { "; a file of the store is damaged or missing: look at the disk, and restore a backup" } else { "" }
+fn advice(damage: &Damage) -> String {
+    format!("; {damage}: look at the disk, and restore a backup")
 }
 
 fn witness_error(error: std::io::Error) -> StoreError {

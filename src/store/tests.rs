@@ -105,6 +105,70 @@ fn a_store_behind_what_was_acknowledged_is_not_opened() {
     Store::open(directory.path(), StoreOptions::default()).unwrap();
 }
 
+fn files_of_kind(directory: &TempDir, kind: &str) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|extension| extension == kind)).collect();
+    files.sort();
+    files
+}
+
+/// Changes a byte in the middle.
+fn harm(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Cause: RocksDB read the log up to the damage, wrote that into tables, and removed the log; then the store was refused, without a name, and the next who looked found no damage.
+#[test]
+fn a_store_refused_for_its_log_names_it_and_stays_as_it_is() {
+    let (directory, store) = store();
+    for sequence in 1..=20 {
+        let head = Head { sequence, mac: [sequence as u8; 32] };
+        let mut changes = store.changes(0);
+        changes.set_head(head);
+        changes.commit().unwrap();
+        store.acknowledge(head).unwrap();
+    }
+    drop(store);
+    let log = files_of_kind(&directory, "log").pop().unwrap();
+    harm(&log);
+    for _ in 0..2 {
+        let Err(error) = Store::open(directory.path(), StoreOptions::default()) else { panic!("a store that lost changes was opened") };
+        assert!(
+            error.to_string().ends_with(&format!("; {} is damaged or missing: look at the disk, and restore a backup", log.display())),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn every_file_that_is_damaged_is_named() {
+    let (directory, store) = store();
+    for number in 1..=3 {
+        put(&store, &[(None, &key(number, "acme", &format!("k{number}")))]);
+        if number < 3 {
+            store.write_out();
+        }
+    }
+    drop(store);
+    let mut damaged = files_of_kind(&directory, "sst");
+    assert_eq!(damaged.len(), 2);
+    damaged.extend(files_of_kind(&directory, "log"));
+    damaged.iter().for_each(|file| harm(file));
+    let current = directory.path().join("CURRENT");
+    std::fs::write(&current, "MANIFEST-987654\n").unwrap();
+    damaged.push(current);
+    damaged.sort();
+    let before: Vec<_> = damaged.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let Err(StoreError::Open { damage, .. }) = Store::open(directory.path(), StoreOptions::default()) else {
+        panic!("a damaged store was opened")
+    };
+    assert_eq!(damage, Some(Damage::Files(damaged.clone())));
+    assert_eq!(damaged.iter().map(|file| std::fs::read(file).unwrap()).collect::<Vec<_>>(), before);
+}
+
 #[test]
 fn a_store_keeps_its_id() {
     let (directory, store) = store();

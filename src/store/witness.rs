@@ -110,8 +110,8 @@ impl Witness {
         Ok(())
     }
 
-    /// What is wrong with the manifest that is there, if it is the one that was vouched for. To be asked before RocksDB opens it.
-    pub(super) fn manifest_fault(&self, directory: &Path) -> io::Result<Option<String>> {
+    /// The manifest that is there and what is wrong with it, if it is the one that was vouched for. To be asked before RocksDB opens it.
+    pub(super) fn manifest_fault(&self, directory: &Path) -> io::Result<Option<(PathBuf, String)>> {
         let Some(vouched) = self.vouched else { return Ok(None) };
         let manifest = match Manifest::open(directory) {
             Ok(manifest) if manifest.number == vouched.number => manifest,
@@ -121,12 +121,14 @@ impl Witness {
         let path = directory.join(name(manifest.number));
         let there = manifest.file.metadata()?.len();
         if there < vouched.bytes {
-            return Ok(Some(format!("Corruption: {} has {there} bytes, but it had {}", path.display(), vouched.bytes)));
+            let fault = format!("Corruption: {} has {there} bytes, but it had {}", path.display(), vouched.bytes);
+            return Ok(Some((path, fault)));
         }
         let mut check = crc32fast::Hasher::new();
         add(&manifest.file, &mut check, 0, vouched.bytes)?;
         if check.finalize() != vouched.check {
-            return Ok(Some(format!("Corruption: {} is not what was written to it", path.display())));
+            let fault = format!("Corruption: {} is not what was written to it", path.display());
+            return Ok(Some((path, fault)));
         }
         Ok(None)
     }

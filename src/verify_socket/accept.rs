@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +17,7 @@ use super::serve::{Service, send_all};
 use super::users::UNTOLD;
 use super::{Refusal, Shared};
 use crate::clock;
+use crate::peer::Caller;
 
 /// The pause after an accept that failed even so: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -73,7 +74,8 @@ impl Shared {
     }
 
     fn open(self: &Arc<Self>, number: u64, stream: UnixStream) {
-        let peer = credentials(&stream);
+        // Where the kernel does not tell, all such peers are one.
+        let peer = Caller::of(&stream).map_or((UNTOLD, 0), |caller| (caller.uid, caller.pid));
         let mut table = self.table.lock();
         if !table.users.may_ask(peer.0) {
             drop(table);
@@ -113,27 +115,5 @@ impl Shared {
         let (code, message) = reason.message();
         refuse(&mut frame, [0; 8], code, message);
         let _ = send_all(stream, &frame);
-    }
-}
-
-/// The peer's user and process, as the kernel tells them. A process in another PID namespace is 0, which rustix's type for this cannot hold. Where the
-/// kernel does not tell, all such peers are one.
-fn credentials(stream: &UnixStream) -> (u32, i32) {
-    let mut told = libc::ucred { pid: 0, uid: UNTOLD, gid: u32::MAX };
-    let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most so many bytes there, and whatever it writes is sound for three numbers.
-    let failed =
-        unsafe { libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut told).cast(), &raw mut bytes) != 0 };
-    if failed { (UNTOLD, 0) } else { (told.uid, told.pid) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_tells_who_connected() {
-        let (stream, _other) = UnixStream::pair().unwrap();
-        assert_eq!(credentials(&stream), (rustix::process::getuid().as_raw(), std::process::id() as i32));
     }
 }

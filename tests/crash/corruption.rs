@@ -1,12 +1,12 @@
 //! Every file of a small store with one byte changed, cut short, emptied or removed: the store is opened as the daemon opens it, and shows exactly what was
-//! acknowledged, or is refused with the file or the directory named. Where a read fails later, the error names what cannot be read; nothing is ever read wrongly.
-//! Usage is there to the last count, too, or the store says that some is lost.
+//! acknowledged, or is refused with that very file named. Where a read fails later, the error names it, too; nothing is ever read wrongly.
+//! Usage is there to the last count, too, or the store says that some is lost, and by which file. So does the check.
 //!
 //! `DOORWARD_FLIPS` says how many bytes are tried (0: every one; `make corruption`), `DOORWARD_FLIP_SEED` which.
 //!
 //! Planted to see it fail: without `check_witness` in `Store::open` (a log cut short loses changes in silence), and with `create_if_missing(true)` whatever the
-//! directory holds (a removed CURRENT gives an empty store); without `framing::fault` (a record's kind changed in the log: it is still being opened after a minute);
-//! and without `note_synced` (the log's last byte changed: usage is lost in silence).
+//! directory holds (a removed CURRENT gives an empty store); without `framing::faults` (a record's kind changed in the log: it is still being opened after a minute);
+//! without `note_synced` (the log's last byte changed: usage is lost in silence); and with IDENTITY named in place of the file that was found.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,6 +30,8 @@ use crate::{Dice, folder, number, seed};
 const NOW: Moment = Moment(1_800_000_000_000);
 /// What a store of a few kilobytes never takes, whatever else the machine does.
 const ENDLESS: Duration = Duration::from_secs(60);
+/// Of a log that is not there nothing tells the number.
+const LOG_IS_GONE: [&str; 2] = ["its log is missing", "or a log after it is missing"];
 
 /// All that was acknowledged.
 #[derive(Debug, Clone, PartialEq)]
@@ -199,34 +201,35 @@ fn attempt(files: &BTreeMap<String, Vec<u8>>, damaged: &str, bytes: Option<&[u8]
             fs::write(folder.path().join(name), bytes).expect("a file");
         }
     }
+    let path = folder.path().join(damaged);
+    let named = |error: String| {
+        let is_gone = bytes.is_none() && kind(damaged) == "log";
+        let is_named = if is_gone { LOG_IS_GONE.iter().any(|said| error.contains(said)) } else { names(&error, &path) };
+        if is_named { Ok(()) } else { Err(format!("the file is not named: {error}")) }
+    };
     // A look that changes nothing: exact, or with faults.
-    if let Ok(store) = Store::open_to_read(folder.path(), little_memory()) {
-        let options = CheckOptions { peppers: Some(&peppers()), against: &[state.head], now: NOW };
-        let report = check::check(&store, &options, &mut |_| true).map_err(|error| error.to_string())?;
-        if report.is_clean() && read(&store).as_ref() != Ok(state) {
-            return Err(format!(
-                "the check finds nothing, but {}",
-                read(&store).map_or_else(|error| error, |found| difference(&found, state))
-            ));
+    match Store::open_to_read(folder.path(), little_memory()) {
+        Err(error) => named(error.to_string())?,
+        Ok(store) => {
+            let options = CheckOptions { peppers: Some(&peppers()), against: &[state.head], now: NOW };
+            let report = check::check(&store, &options, &mut |_| true).map_err(|error| error.to_string())?;
+            if !report.is_clean() {
+                named(report.parts.iter().flat_map(|part| &part.faults).map(|fault| format!("{fault}\n")).collect())?;
+            } else if read(&store).as_ref() != Ok(state) {
+                let found = read(&store).map_or_else(|error| error, |found| difference(&found, state));
+                return Err(format!("the check finds nothing, but {found}"));
+            }
         }
     }
-    let named = |error: String| {
-        let place = folder.path().display().to_string();
-        if error.contains(&place) || error.contains("column family") || error.contains("restore a backup") {
-            Ok(error)
-        } else {
-            Err(format!("refused without a name: {error}"))
-        }
-    };
     let store = match Store::open(folder.path(), little_memory()) {
         Ok(store) => store,
-        Err(error) => return named(error.to_string()).map(|_| Outcome::Refused),
+        Err(error) => return named(error.to_string()).map(|()| Outcome::Refused),
     };
     let index = Arc::new(Index::new());
-    let lost_usage = store.lost_usage();
+    let lost_usage = store.lost_usage().map(ToString::to_string);
     let catalog = match Catalog::open(store.clone(), Arc::clone(&index), peppers(), || Time::certain(NOW), CatalogOptions::default()) {
         Ok(catalog) => catalog,
-        Err(error) => return named(error.to_string()).map(|_| Outcome::Refused),
+        Err(error) => return named(error.to_string()).map(|()| Outcome::Refused),
     };
     if let Some(key) = state.keys.iter().find(|key| !index.shows(key)) {
         return Err(format!("{} is verified otherwise than it was acknowledged", key.id));
@@ -235,10 +238,21 @@ fn attempt(files: &BTreeMap<String, Vec<u8>>, damaged: &str, bytes: Option<&[u8]
         return Err("there are other secrets than were acknowledged".to_owned());
     }
     match read(catalog.store()) {
-        Ok(found) if found == *state && !lost_usage => Ok(Outcome::Exact),
-        Ok(found) if lost_usage && found.usage != state.usage && without_usage(&found) == without_usage(state) => Ok(Outcome::LostUsage),
+        Ok(found) if found == *state && lost_usage.is_none() => Ok(Outcome::Exact),
+        Ok(found) if found.usage != state.usage && without_usage(&found) == without_usage(state) => {
+            named(lost_usage.unwrap_or_else(|| "usage is lost".to_owned())).map(|()| Outcome::LostUsage)
+        }
         Ok(found) => Err(difference(&found, state)),
-        Err(error) => named(error).map(|_| Outcome::Unreadable),
+        Err(error) => named(error).map(|()| Outcome::Unreadable),
+    }
+}
+
+/// Whether what is said of a damaged store names this very file: as RocksDB does where it reads, or as the store does, and then no other beside it.
+fn names(said: &str, file: &Path) -> bool {
+    let said_of = |what: &str| said.contains(&format!("{} {what}", file.display()));
+    match said.contains("damaged or missing") {
+        true => said_of("is damaged or missing"),
+        false => said_of("is missing") || said_of("lacks its end") || said_of("offset"),
     }
 }
 

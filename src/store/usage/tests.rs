@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::key::{Span, limits};
-use crate::store::StoreOptions;
+use crate::store::{Damage, StoreOptions};
 
 const MINUTE: i64 = MINUTE_MS;
 const HOUR: i64 = 60 * MINUTE;
@@ -491,7 +491,7 @@ fn a_store_that_lost_usage_says_so() {
     };
     (1..=3).for_each(|minute| count(&store, minute));
     let store = reopen(&directory, store);
-    assert!(!store.lost_usage());
+    assert_eq!(store.lost_usage(), None);
     (4..=6).for_each(|minute| count(&store, minute));
     drop(store);
     let logs = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -501,10 +501,11 @@ fn a_store_that_lost_usage_says_so() {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;
         std::fs::write(&log, damaged).unwrap();
-        assert!(Store::open_to_read(directory.path(), StoreOptions::default()).unwrap().lost_usage(), "{at}");
+        let store = Store::open_to_read(directory.path(), StoreOptions::default()).unwrap();
+        assert_eq!(store.lost_usage(), Some(&Damage::Files(vec![log.clone()])), "{at}");
     }
     let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
-    assert!(store.lost_usage());
+    assert_eq!(store.lost_usage(), Some(&Damage::Files(vec![log])));
     (4..=6).for_each(|minute| count(&store, minute));
-    assert!(!store.lost_usage());
+    assert_eq!(store.lost_usage(), None);
 }
