@@ -100,7 +100,7 @@ install: ## Install the built command, the units and the pages (as root, after `
 	install -D -m 0644 systemd/doorward.sysusers $(DESTDIR)/usr/lib/sysusers.d/doorward.conf
 	install -D -m 0644 systemd/doorward.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/doorward.conf
 	install -d -m 0755 $(DESTDIR)/usr/share/doc/doorward/guides
-	install -m 0644 docs/*.md systemd/pepper-credential.conf systemd/metrics-loopback.conf $(DESTDIR)/usr/share/doc/doorward
+	install -m 0644 docs/*.md systemd/pepper-credential.conf systemd/metrics-loopback.conf systemd/give-way.conf $(DESTDIR)/usr/share/doc/doorward
 	install -m 0644 docs/guides/*.md $(DESTDIR)/usr/share/doc/doorward/guides
 
 clean: ## Remove what was built, RocksDB included.

@@ -56,6 +56,7 @@ mkdir "$scratch/doorward.service.d"
 cp "$root/usr/share/doc/doorward/pepper-credential.conf" "$scratch/doorward.service.d/pepper.conf"
 check
 cp "$root/usr/share/doc/doorward/metrics-loopback.conf" "$scratch/doorward.service.d/metrics.conf"
+cp "$root/usr/share/doc/doorward/give-way.conf" "$scratch/doorward.service.d"
 check
 rm "$scratch/doorward.service.d/metrics.conf"
 for since in 253 254; do

@@ -21,6 +21,9 @@ use doorward::protocol::{Address, Hello, Kind, MAGIC, Verify, encode, encode_bod
 #[path = "black_box/daemon.rs"]
 mod daemon;
 
+#[path = "floods/crowd.rs"]
+mod crowd;
+
 use daemon::{Daemon, eventually, verdict};
 
 /// One flood at a time.
@@ -29,6 +32,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// What a flooding process does, and on which socket.
 const FLOOD: &str = "DOORWARD_TEST_FLOOD";
 const SOCKET: &str = "DOORWARD_TEST_FLOOD_SOCKET";
+/// How long a good client is watched beside each crowd, and alone in between.
+const WATCHED: Duration = Duration::from_secs(3);
 const USERS: [u32; 2] = [54_351, 54_352];
 /// What another may take, and in the middle. Generous, since the tests share two processors with the floods; without what they test, it is ten seconds and more.
 const MOST: Duration = Duration::from_secs(4);
@@ -54,9 +59,14 @@ impl Drop for Flood {
 
 impl House {
     fn new() -> House {
+        House::with("")
+    }
+
+    /// With more below `[verify]`.
+    fn with(verify: &str) -> House {
         let users = USERS.map(|user| format!("\"{user}\"")).join(", ");
         let daemon = Daemon::start_configured(&format!(
-            "data_dir = \"{{home}}/data\"\nrun_dir = \"{{home}}/run\"\n[admin]\nmode = \"0666\"\nread_users = [{users}]\n[verify]\nmode = \"0666\"\n"
+            "data_dir = \"{{home}}/data\"\nrun_dir = \"{{home}}/run\"\n[admin]\nmode = \"0666\"\nread_users = [{users}]\n[verify]\nmode = \"0666\"\n{verify}"
         ));
         fs::set_permissions(daemon.home(), fs::Permissions::from_mode(0o755)).expect("a folder that others may enter");
         let binary = daemon.home().join("flood");
@@ -135,7 +145,7 @@ fn flooding_process() {
                     thread::sleep(Duration::from_micros(2_500));
                 }
             }
-            other => panic!("no flood {other}"),
+            other => crowd::harm(other, socket),
         }
     }
 }
@@ -205,4 +215,27 @@ fn who_floods_the_verify_socket_keeps_nobody_out() {
         let (median, most) = figures(&format!("a new client beside {processes} that connect ({what})"), newcomers());
         assert!(median < MEDIAN && most < MOST, "{median:?}, {most:?}");
     }
+}
+
+/// The table of `docs/limits.md`: round trips of a client that asks one request at a time, alone and beside each crowd in turn.
+#[test]
+#[ignore = "measures for three minutes, best on an otherwise idle machine"]
+fn what_a_good_client_notices() {
+    let _alone = ALONE.lock();
+    let house = House::with("max_connections = 12000\n");
+    let mut client = house.daemon.client();
+    let mut watch = |name: &str| {
+        let (until, mut times) = (Instant::now() + WATCHED, Vec::new());
+        while Instant::now() < until {
+            times.push(timed(|| assert_eq!(verdict(&mut client, &house.token, "f", None), Verdict::Ok)));
+        }
+        figures(name, times);
+    };
+    for (what, socket, processes) in crowd::CROWDS {
+        watch("quiet");
+        let _crowd = house.flood(what, socket, processes, &USERS[..1]);
+        thread::sleep(Duration::from_secs(1));
+        watch(&format!("{processes} x {what}"));
+    }
+    watch("quiet");
 }

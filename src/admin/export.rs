@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tracing::warn;
 use utoipa::IntoParams;
 
@@ -61,10 +61,16 @@ pub(super) async fn export(ask: Ask, Asked(query): Asked<ExportQuery>) -> Result
 async fn produce(ask: Ask, digests: bool, pages: mpsc::Sender<Option<Bytes>>) {
     let mut after = None;
     loop {
-        let Ok(page) = ask.search(move |store| read_page(store, after, digests)).await else { return };
-        let sent = pages.send_timeout(Some(page.lines), READ_TIME).await;
-        if sent.is_err() {
-            if let Some(before) = ask.shared.counters.complaints.take() {
+        let page = tokio::select! {
+            page = ask.search(move |store| read_page(store, after, digests)) => page,
+            () = pages.closed() => return,
+        };
+        let Ok(page) = page else { return };
+        if let Err(error) = pages.send_timeout(Some(page.lines), READ_TIME).await {
+            // Who hung up is no fault of anybody's.
+            if matches!(error, SendTimeoutError::Timeout(_))
+                && let Some(before) = ask.shared.counters.complaints.take()
+            {
                 warn!(uid = ask.peer.uid, before, "admin socket: an export was given up, since nobody reads it");
             }
             return;

@@ -55,7 +55,7 @@ pub(super) fn troubles(state: &AdminState, flush: &FlushStatus, background_error
     });
     add(With::Store, errors);
     let failing = flush.failing.as_ref();
-    add(With::Flush, failing.map(|reason| format!("the last flush of usage failed, its counts are kept and written later: {reason}")));
+    add(With::Flush, failing.map(|reason| format!("the last flush of usage failed; its counts are kept: {reason}")));
     let lost = (flush.lost > 0).then(|| format!("{} verifies found no room in the counters and were not counted", flush.lost));
     add(With::Counters, lost);
     troubles

@@ -196,6 +196,9 @@ impl From<BadDocument> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
+        if matches!(error, StoreError::Frozen(_)) {
+            return Failure::new(Word::RefusingChanges, error.to_string());
+        }
         error!(%error, "admin socket: the store cannot be read");
         Failure::new(Word::Internal, format!("the store cannot be read: {error}"))
     }

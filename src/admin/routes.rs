@@ -138,9 +138,7 @@ async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -
     let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
         return Failure::new(Word::Internal, "the peer got lost").into_response();
     };
-    let path = request.uri().path();
-    let looks = [Method::GET, Method::HEAD].contains(request.method()) || LOOKS.contains(&path);
-    let needed = if looks { Authority::ReadOnly } else { Authority::Full };
+    let needed = if only_looks(&request) { Authority::ReadOnly } else { Authority::Full };
     let authority = shared.state.access.read().authority(peer);
     if authority >= needed {
         return next.run(request).await;
@@ -158,6 +156,11 @@ const REFUSED_BODY: (usize, Duration) = (64 << 10, Duration::from_secs(1));
 
 /// Routes that take a body, but change nothing.
 const LOOKS: [&str; 2] = ["/v1/identify", "/v1/explain"];
+
+/// Whether a request changes nothing, whatever comes of it.
+pub(super) fn only_looks(request: &Request) -> bool {
+    [Method::GET, Method::HEAD].contains(request.method()) || LOOKS.contains(&request.uri().path())
+}
 
 /// The answer to who may not.
 pub(super) fn forbidden(peer: &Peer, authority: Authority) -> Failure {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -325,7 +324,7 @@ async fn ordered_to_stop(stopping: &mut watch::Receiver<bool>) {
 /// Runs a request in a task of its own, and a change to its end: a caller that hangs up half-way stops none, and a panic ends this task alone.
 async fn answer(router: Router, request: Request) -> Response {
     let what = routes::named(&request);
-    let only_looks = request.method() == Method::GET;
+    let only_looks = routes::only_looks(&request);
     let running = tokio::spawn(route(router, request));
     let _look = only_looks.then(|| Look(running.abort_handle()));
     running.await.unwrap_or_else(|error| {
@@ -371,5 +370,25 @@ mod tests {
         let router = Router::new().route("/", axum::routing::get(async || -> &'static str { panic!("planted") }));
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         assert_eq!(answer(router, request).await.status(), 500);
+    }
+
+    /// Who searched by HEAD instead of GET and hung up, again and again, had as many searches wait, and each of them run to its end.
+    #[tokio::test]
+    async fn a_look_ends_with_its_caller_and_a_change_does_not() {
+        for (method, path, ends) in [("GET", "/", true), ("HEAD", "/", true), ("POST", "/v1/explain", true), ("POST", "/", false)] {
+            let running = Arc::new(());
+            let held = Arc::clone(&running);
+            let router = Router::new().fallback(move || {
+                let held = Arc::clone(&held);
+                async move {
+                    let _held = held;
+                    std::future::pending::<()>().await;
+                }
+            });
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            assert!(tokio::time::timeout(Duration::from_millis(10), answer(router, request)).await.is_err());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert_eq!(Arc::strong_count(&running) == 1, ends, "{method} {path}");
+        }
     }
 }

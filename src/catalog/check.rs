@@ -76,20 +76,8 @@ impl Catalog {
     /// As [`check`].
     pub fn check(&self, against: &[Head], progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckReport, CheckError> {
         let options = CheckOptions { peppers: Some(&self.peppers), against, now: (self.time)().now };
-        check_with(
-            &self.store,
-            Some(Live { index: &self.index, refusing: self.refusing(), sequence: &|| self.sequence() }),
-            &options,
-            progress,
-        )
+        check_with(&self.store, Some(self), &options, progress)
     }
-}
-
-/// What is there only while the catalog is in use.
-struct Live<'a> {
-    index: &'a Index,
-    refusing: Option<String>,
-    sequence: &'a dyn Fn() -> u64,
 }
 
 /// What is looked at while the store shows its rows.
@@ -125,7 +113,7 @@ impl Checker for Looking<'_> {
 
 fn check_with(
     store: &Store,
-    live: Option<Live>,
+    live: Option<&Catalog>,
     options: &CheckOptions,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<CheckReport, CheckError> {
@@ -135,7 +123,7 @@ fn check_with(
         keys,
         chain: ChainReport::default(),
         tail: Head::default(),
-        index: live.as_ref().map(|live| live.index),
+        index: live.map(|catalog| &*catalog.index),
         suspects: Vec::new(),
         secrets: 0,
         needs: PepperNeeds::default(),
@@ -149,8 +137,8 @@ fn check_with(
     if !options.against.is_empty() {
         parts.push(against_part(store, options.against, tail));
     }
-    if let Some(live) = live {
-        parts.push(index_part(store, &live, &suspects, (secrets, tail)));
+    if let Some(catalog) = live {
+        parts.push(index_part(catalog, &suspects, (secrets, tail)));
     }
     Ok(CheckReport { store: store.path().to_owned(), head: tail, parts, took: begun.elapsed() })
 }
@@ -217,14 +205,15 @@ fn against_part(store: &Store, against: &[Head], tail: Head) -> Part {
     part
 }
 
-/// Keys that the index showed otherwise are looked at again, as they are then.
-fn index_part(store: &Store, live: &Live, suspects: &[KeyId], (secrets, tail): (u64, Head)) -> Part {
+/// Keys that the index showed otherwise are looked at again, as they are then. Those whose change the disk refused are as they should be.
+fn index_part(catalog: &Catalog, suspects: &[KeyId], (secrets, tail): (u64, Head)) -> Part {
+    let Catalog { store, index, .. } = catalog;
     let mut part = Part::new("index", "secrets");
     part.checked = secrets;
     let begun = Watch::now();
     let mut waits = LOOKS_AGAIN;
     for &id in suspects {
-        let agrees = || matches!(store.key(id), Ok(Some(key)) if live.index.shows(&key));
+        let agrees = || matches!(store.key(id), Ok(Some(key)) if index.shows(&key)) || catalog.shared.in_memory_only.lock().contains(&id);
         while !agrees() && waits > 0 {
             waits -= 1;
             std::thread::sleep(BETWEEN_LOOKS);
@@ -234,18 +223,17 @@ fn index_part(store: &Store, live: &Live, suspects: &[KeyId], (secrets, tail): (
         }
     }
     // The number can be told only while nothing changes. The last change may be under way to the index.
-    let other = || (live.sequence)() == tail.sequence && live.index.secrets() as u64 != secrets;
+    let other = || catalog.sequence() == tail.sequence && index.secrets() as u64 != secrets;
     while other() && waits > 0 {
         waits -= 1;
         std::thread::sleep(BETWEEN_LOOKS);
     }
     if other() {
-        part.fault(format!("{} secrets are verified, but the store has {secrets}", live.index.secrets()));
+        part.fault(format!("{} secrets are verified, but the store has {secrets}", index.secrets()));
     }
-    if let (Some(reason), false) = (&live.refusing, part.faults.is_empty()) {
-        part.note = Some(format!(
-            "changes are refused since the disk failed ({reason}); what was revoked, disabled or deleted since holds in memory only"
-        ));
+    let in_memory_only = catalog.shared.in_memory_only.lock().len();
+    if in_memory_only > 0 {
+        part.note = Some(format!("{in_memory_only} keys are revoked, disabled or deleted in memory only, since the disk refused that"));
     }
     part.took = begun.elapsed();
     part

@@ -226,6 +226,7 @@ impl Catalog {
             ledger: Mutex::new(Ledger::from(loaded.census)),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
             refusing: Mutex::new(None),
+            in_memory_only: Mutex::default(),
             sequence: AtomicU64::new(head.sequence),
         });
         let writer = Writer {
@@ -308,9 +309,9 @@ impl Catalog {
         self.shared.sequence.load(Ordering::Relaxed)
     }
 
-    /// Why changes are refused until the daemon is restarted, if they are.
+    /// Why changes are refused until the daemon is restarted, if they are: a write failed, of a change or of usage.
     pub fn refusing(&self) -> Option<String> {
-        self.shared.refusing.lock().clone()
+        self.shared.refusing.lock().clone().or_else(|| self.store.frozen())
     }
 
     /// The pepper that new secrets are made under.

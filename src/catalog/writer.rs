@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +17,7 @@ use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::history::Action;
 use crate::key::limits;
-use crate::key::{Instant, Key};
+use crate::key::{Instant, Key, KeyId};
 use crate::store::{Head, Store, StoreError, encode_entry};
 
 /// Changes that one write takes at most.
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     /// Durable ones, by action.
     pub(super) changes: [AtomicU64; Action::ALL.len()],
     pub(super) refusing: Mutex<Option<String>>,
+    /// Keys whose revocation, switching off or deletion the disk refused, and which hold it all the same.
+    pub(super) in_memory_only: Mutex<HashSet<KeyId>>,
     pub(super) sequence: AtomicU64,
 }
 
@@ -96,7 +99,10 @@ impl Writer {
             match self.commit(&draft) {
                 Ok(head) => self.publish(&draft, head),
                 Err(error) => {
-                    self.poison(error.to_string());
+                    self.poison(match error {
+                        StoreError::Frozen(reason) => reason,
+                        error => error.to_string(),
+                    });
                     return self.refuse(jobs);
                 }
             }
@@ -199,6 +205,7 @@ impl Writer {
 
     fn shut(&mut self, request: &mut Request, reason: &str) -> Result<Reply, ChangeError> {
         let (reply, mut step) = self.make(&self.emergency, request)?;
+        self.shared.in_memory_only.lock().extend(step.keys.keys());
         for (id, drafted) in &step.keys {
             let before = self.emergency.keys.get(id).map(|known| &*known.now);
             self.show(&drafted.now);

@@ -176,7 +176,8 @@ impl Floor {
         let by = |ms: i64| Span(ms - ms % 1_000);
         if floor - wall >= BEHIND_MS {
             return Some(format!(
-                "the wall clock ({}) is {} behind the time that was reached before; time goes on from {}; set the wall clock right",
+                "the wall clock ({}) is {} behind the time that was reached before; time goes on from {}; set the wall clock right; \
+                 if it is right, 'doorward check --believe-clock' has it believed",
                 Instant(wall),
                 by(floor - wall),
                 Instant(floor)
@@ -186,7 +187,8 @@ impl Floor {
         self.in_doubt(now, boot).then(|| {
             let seen = self.step.lock().as_ref().map_or(boot, |step| step.since);
             format!(
-                "the wall clock ({}) is {} ahead of the time that was reached before ({}), which only the machine's having been off explains; verdicts go by it, and in {} it is believed for good; if it is wrong, set it right before",
+                "the wall clock ({}) is {} ahead of the time that was reached before ({}), which only the machine's having been off explains; \
+                 verdicts go by it, and in {} it is believed for good; if it is wrong, set it right before",
                 Instant(wall),
                 by(wall - floor),
                 Instant(floor),

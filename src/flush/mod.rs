@@ -309,7 +309,12 @@ impl Worker {
         };
         status.failures += 1;
         if status.failing.replace(refusal.to_string()).is_none() {
-            error!("usage cannot be written to the store; it is kept and tried again: {refusal}");
+            match self.store.frozen() {
+                Some(reason) => {
+                    error!("usage cannot be written to the store; it is kept; changes are refused until doorward is restarted: {reason}")
+                }
+                None => error!("usage cannot be written to the store; it is kept and tried again: {refusal}"),
+            }
         }
     }
 

@@ -28,10 +28,12 @@ impl Store {
     /// changes and verifies go on.
     ///
     /// # Errors
-    /// An earlier one is being copied, or the disk refuses.
+    /// An earlier one is being copied, or the disk refuses, or did before: then what is in memory cannot be written.
     pub fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        self.check_frozen()?;
         let path = self.checkpoint_path();
-        if is_held(&path) {
+        let making = self.0.checkpointing.try_lock();
+        if making.is_none() || is_held(&path) {
             return Err(StoreError::CheckpointHeld(path));
         }
         self.remove_checkpoint(&path)?;
@@ -49,7 +51,8 @@ impl Store {
     /// The disk refuses.
     pub fn drop_checkpoint(&self) -> Result<bool, StoreError> {
         let path = self.checkpoint_path();
-        if is_locked(&path) {
+        let making = self.0.checkpointing.try_lock();
+        if making.is_none() || is_locked(&path) {
             return Ok(false);
         }
         self.remove_checkpoint(&path)?;
@@ -84,4 +87,25 @@ fn is_locked(path: &Path) -> bool {
 fn is_held(path: &Path) -> bool {
     let age = fs::metadata(path).and_then(|file| file.modified()).ok().and_then(|made| SystemTime::now().duration_since(made).ok());
     is_locked(path) || age.is_some_and(|age| age < GRACE && path.join("CURRENT").exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Backups that were begun and broken off, one after the other, had the daemon make checkpoints at once: each took away what another was making, and the log said that the
+    /// store was damaged.
+    #[test]
+    fn one_checkpoint_is_made_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("db"), StoreOptions::default()).unwrap();
+        let made: Vec<_> = thread::scope(|scope| {
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| store.checkpoint())).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+        });
+        assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
+        assert!(made.iter().all(|made| matches!(made, Ok(_) | Err(StoreError::CheckpointHeld(_)))), "{made:?}");
+    }
 }

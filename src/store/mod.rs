@@ -161,6 +161,8 @@ struct Inner {
     end_damage: Damage,
     /// Why nothing is written any more.
     frozen: Mutex<Option<String>>,
+    /// Held while a checkpoint is made or removed.
+    checkpointing: Mutex<()>,
     books: usage::Books,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
@@ -231,6 +233,7 @@ impl Store {
             witness: Mutex::new(witness),
             end_damage,
             frozen: Mutex::new(None),
+            checkpointing: Mutex::new(()),
             books: usage::Books::default(),
             #[cfg(test)]
             failing: Default::default(),
@@ -267,6 +270,11 @@ impl Store {
         self.0.witness.lock().note(head).map_err(witness_error)
     }
 
+    /// Why nothing is written any more until the store is opened again, if a write failed.
+    pub fn frozen(&self) -> Option<String> {
+        self.0.frozen.lock().clone()
+    }
+
     fn family(&self, family: Family) -> &ColumnFamily {
         self.0.db.cf_handle(family.name()).expect("the store was opened with every column family")
     }
@@ -284,9 +292,7 @@ impl Store {
             }
             self.0.syncs.fetch_add(u64::from(sync), Ordering::Relaxed);
         }
-        if let Some(reason) = self.0.frozen.lock().clone() {
-            return Err(StoreError::Frozen(reason));
-        }
+        self.check_frozen()?;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         self.0.db.write_opt(batch, &options).map_err(|error| {
@@ -294,6 +300,10 @@ impl Store {
             self.freeze(&error);
             error
         })
+    }
+
+    fn check_frozen(&self) -> Result<(), StoreError> {
+        self.frozen().map_or(Ok(()), |reason| Err(StoreError::Frozen(reason)))
     }
 
     /// After a write that failed nothing more is written: nobody knows what of it is in the log. RocksDB would go on once there is room again, write out what is in

@@ -2,7 +2,13 @@
 
 mod listeners;
 
+use std::env;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -48,7 +54,7 @@ pub fn well() {
 ///
 /// `JOURNAL_STREAM` is inherited by whoever is started, so the file that it names is held against the one that is there (systemd.exec(5)).
 pub fn logs_to_journal() -> bool {
-    let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
+    let Some(stream) = env::var("JOURNAL_STREAM").ok() else { return false };
     rustix::fs::fstat(std::io::stderr()).is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
@@ -71,11 +77,28 @@ fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// A message that does not get through is no reason to stop.
+/// How long a service manager may leave its queue full before a message is given up.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A message that does not get through is no reason to stop, nor to wait for long.
 fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if let Err(error) = send(state) {
         warn!("systemd is not told: {error}");
     }
+}
+
+/// As `sd_notify::notify`, which waits without an end where the service manager hangs: neither a reload nor the end of the daemon would be reached then.
+fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(place) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let place = match place.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let mut message = String::new();
+    state.iter().for_each(|state| _ = writeln!(message, "{state}"));
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(message.as_bytes(), &place).map(drop)
 }
 
 #[cfg(test)]

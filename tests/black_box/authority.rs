@@ -20,7 +20,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Verbs of the admin socket, and whether they only look. `{id}` is a key's, and each call gets one of its own.
-const VERBS: [(&[&str], bool); 31] = [
+const VERBS: [(&[&str], bool); 35] = [
     (&["status"], true),
     (&["list"], true),
     (&["show", "{id}"], true),
@@ -30,10 +30,14 @@ const VERBS: [(&[&str], bool); 31] = [
     (&["usage", "{id}"], true),
     (&["expiring"], true),
     (&["advise"], true),
+    (&["unusual"], true),
     (&["denials"], true),
     (&["functions", "list"], true),
     (&["country", "203.0.113.9"], true),
     (&["explain", "{id}", "--function", "leads.list"], true),
+    (&["identify"], true),
+    (&["check", "--head"], true),
+    (&["check"], false),
     (&["export", "--jsonl"], true),
     (&["export", "--jsonl", "--digests"], false),
     (&["create", "--account", "acme", "--name", "new-{n}"], false),

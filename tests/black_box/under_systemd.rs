@@ -1,12 +1,14 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use doorward::key::Span;
 
-use crate::daemon::run_in;
+use crate::daemon::{COMMAND, eventually, run_in};
 use crate::service_manager::ServiceManager;
 
 /// READY means that both sockets answer; a reload is announced with its time and ended; so is the end.
@@ -81,6 +83,102 @@ fn thread_named(pid: u32, name: &str) -> String {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
     let mut named = threads.filter(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name));
     named.next().expect("a thread of this name").file_name().to_string_lossy().into_owned()
+}
+
+/// The daemon waited without an end to tell what it does where nobody took it, since systemd had hung: it did not reload any more, and could not be stopped.
+#[test]
+fn a_service_manager_that_hears_nothing_holds_nobody_up() {
+    let mut manager = ServiceManager::new();
+    manager.start();
+    manager.hear("READY=1");
+    let full = UnixDatagram::unbound().expect("a socket");
+    full.set_nonblocking(true).expect("a socket");
+    let refused = (0..100_000).find_map(|_| full.send_to(b"X=1", manager.home().join("notify")).err());
+    assert_eq!(refused.expect("a full queue").kind(), ErrorKind::WouldBlock);
+    manager.signal("HUP");
+    eventually("it reloads", || manager.log().contains("reloaded"));
+    manager.signal("TERM");
+    eventually("it ends", || manager.log().lines().any(|line| line.ends_with("stopped")));
+    assert!(manager.ended().success());
+    assert!(manager.log().contains("systemd is not told"), "{}", manager.log());
+}
+
+/// The unit refused the system call by which the admin socket's threads give way, which no test saw. All else that the daemon asks of the kernel, from its start to its end, is
+/// allowed, and that by a drop-in.
+#[test]
+fn the_unit_allows_every_system_call_of_the_daemon() {
+    let sets = match Command::new("systemd-analyze").arg("syscall-filter").arg("--no-pager").output() {
+        Ok(output) if output.status.success() => sets_of_calls(&String::from_utf8_lossy(&output.stdout)),
+        _ => return eprintln!("systemd-analyze is not here: nobody tells what the unit allows"),
+    };
+    let read = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name)).expect("a unit");
+    let unit = read("doorward.service");
+    let mut allowed = calls_of(&sets, "@default");
+    for words in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (taken, words) = words.strip_prefix('~').map_or((false, words), |words| (true, words));
+        for call in words.split(' ').flat_map(|word| calls_of(&sets, word)) {
+            if taken {
+                allowed.remove(&call)
+            } else {
+                allowed.insert(call)
+            };
+        }
+    }
+    assert!(allowed.contains("accept4") && !allowed.contains("chroot") && !allowed.contains("nice"), "{allowed:?}");
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let [data, run, calls] = ["data", "run", "calls"].map(|name| home.path().join(name));
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(&calls).args([COMMAND, "serve", "--data-dir"]).arg(&data).arg("--run-dir").arg(&run);
+    let Ok(mut strace) = strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn() else {
+        return eprintln!("strace is not here: nobody tells what the daemon asks for");
+    };
+    let status = || run_in(&run, &["status", "--json"], "");
+    eventually("it is ready", || run.join("admin.sock").exists() && status().code == 0 || strace.try_wait().is_ok_and(|end| end.is_some()));
+    if status().code != 0 {
+        return eprintln!("nothing can be traced here");
+    }
+    let backups = home.path().join("backups").display().to_string();
+    for verb in
+        [&["functions", "add", "f"][..], &["create", "--account", "a", "--name", "n"], &["usage"], &["check"], &["backup", &backups]]
+    {
+        assert_eq!(run_in(&run, verb, "").code, 0, "{verb:?}");
+    }
+    assert_eq!(run_in(&run, &["verify", "--function", "f"], "nobody's").code, 1);
+    let pid = status().json()["pid"].to_string();
+    for signal in ["-HUP", "-TERM"] {
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    }
+    assert!(strace.wait().expect("its end").success());
+    let text = fs::read_to_string(&calls).expect("its calls");
+    // `PID NAME(…`; what goes on, a signal and an end are other lines.
+    let asked = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('(')).map(|(name, _)| name);
+    let asked: BTreeSet<&str> = asked.filter(|name| !name.is_empty()).collect();
+    assert!(["accept4", "fdatasync", "setpriority", "mlock"].iter().all(|call| asked.contains(call)), "{asked:?}");
+    let refused: Vec<_> = asked.into_iter().filter(|call| !allowed.contains(*call)).collect();
+    assert_eq!(refused, ["setpriority"], "what the unit refuses");
+    assert!(read("give-way.conf").lines().any(|line| line == "SystemCallFilter=setpriority"));
+}
+
+/// The sets that `systemd-analyze syscall-filter` lists: a name, and below it, set in, a comment and its members.
+fn sets_of_calls(text: &str) -> BTreeMap<String, Vec<String>> {
+    let mut sets: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut name = String::new();
+    for line in text.lines() {
+        if line.starts_with('@') {
+            name = line.trim().to_owned();
+        } else if line.starts_with("    ") && !line.trim().starts_with('#') {
+            sets.entry(name.clone()).or_default().push(line.trim().to_owned());
+        }
+    }
+    sets
+}
+
+/// The calls of a set, or the one call.
+fn calls_of(sets: &BTreeMap<String, Vec<String>>, name: &str) -> BTreeSet<String> {
+    match sets.get(name) {
+        Some(members) => members.iter().flat_map(|member| calls_of(sets, member)).collect(),
+        None => BTreeSet::from([name.to_owned()]),
+    }
 }
 
 /// What systemd passes and doorward does not serve would be a socket at which clients wait for ever.

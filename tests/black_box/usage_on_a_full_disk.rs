@@ -80,6 +80,11 @@ fn what_a_full_disk_refuses_is_counted_when_there_is_room_again() {
     ask(&daemon);
     let told = status(&daemon);
     assert_eq!((&told["health"], &told["flush"]["lost"], &told["flush"]["folded"]), (&"degraded".into(), &0.into(), &0.into()), "{told}");
+    // Changes are refused from then on, too, and not only from the first on that was tried: neither `status` nor an alert said so.
+    assert!(told["store"]["refusing_changes"].as_str().is_some_and(|reason| reason.contains("No space left")), "{told}");
+    assert!(daemon.log().contains("it is kept; changes are refused until doorward is restarted: cannot write"), "{}", daemon.log());
+    daemon.run(&["backup", &daemon.home().join("backups").display().to_string()]).refused(75, &["until doorward is restarted"]);
+    daemon.run(&["create", "--account", "acme", "--name", "new"]).refused(75, &["until doorward is restarted: cannot write the store"]);
     daemon.kill9();
     small.clear();
     daemon.start_again();
