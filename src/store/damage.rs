@@ -6,10 +6,9 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{BlockBasedOptions, DB, Options};
+use rocksdb::{DB, Options};
 
 use super::framing;
-use super::options::FILTER_BITS;
 
 /// What of a store is damaged, as far as it can be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,20 +82,15 @@ fn wrong_name_of_manifest(directory: &Path) -> io::Result<Option<PathBuf>> {
     })
 }
 
-/// The tables that RocksDB cannot read from end to end. Its repair does that with each table of a directory, checksums included, and moves those that it cannot read into `lost`; here,
-/// it is links that it moves, in a directory of their own.
+/// The tables that RocksDB cannot read. Its repair reads each table of a directory, checksums included, and moves those that it cannot read into `lost`; here, it is links that it moves, in
+/// a directory of their own. It reads all but the filters, and RocksDB goes on without a filter that is damaged, so no store is refused for one.
 fn damaged_tables(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let directory = &std::path::absolute(directory)?;
     let scratch = tempfile::tempdir()?;
     for table in files(directory, |name| name.ends_with(".sst"))? {
         symlink(&table, scratch.path().join(table.file_name().unwrap_or_default()))?;
     }
-    let mut tables = BlockBasedOptions::default();
-    // So that the filters are read, too.
-    tables.set_bloom_filter(FILTER_BITS, false);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&tables);
-    DB::repair(&options, scratch.path()).map_err(|error| io::Error::other(error.into_string()))?;
+    DB::repair(&Options::default(), scratch.path()).map_err(|error| io::Error::other(error.into_string()))?;
     let lost = scratch.path().join("lost");
     let lost = if lost.is_dir() { files(&lost, |name| name.ends_with(".sst"))? } else { Vec::new() };
     Ok(lost.into_iter().map(|table| directory.join(table.file_name().unwrap_or_default())).collect())

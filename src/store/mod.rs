@@ -185,7 +185,7 @@ impl Store {
         }
         let witness = Witness::open_to_read(path).map_err(system_error)?;
         let end_damage = look_before(path, &witness)?;
-        if let Damage::Files(_) = end_damage {
+        if witness.acknowledged().is_some() && matches!(end_damage, Damage::Files(_)) {
             // RocksDB would go on without what is behind the damage, and remove it. A store that is refused for that stays as it is.
             Store::open_to_read(path, options.clone())?.check_witness()?;
         }
@@ -280,7 +280,8 @@ impl Store {
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, StoreError> {
-        self.0.db.get_pinned_cf(self.family(family), key).map_err(|error| disk_error("cannot read the store", error))
+        let Some(family) = self.0.db.cf_handle(family.name()) else { return Ok(None) };
+        self.0.db.get_pinned_cf(family, key).map_err(|error| disk_error("cannot read the store", error))
     }
 
     fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), StoreError> {

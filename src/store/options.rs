@@ -24,7 +24,7 @@ const WAL_BYTES: u64 = 256 << 20;
 /// Bytes of one of RocksDB's own text logs, of which it keeps four.
 const TEXT_LOG_BYTES: usize = 1 << 20;
 /// Bits of a Bloom filter for each key: about 1 % false positives.
-pub(super) const FILTER_BITS: f64 = 10.0;
+const FILTER_BITS: f64 = 10.0;
 
 /// Part of a memtable that its Bloom filter takes.
 const MEMTABLE_FILTER: f64 = 0.02;

@@ -6,6 +6,7 @@ mod corruption;
 #[allow(dead_code, reason = "the black-box tests use all of it")]
 #[path = "../black_box/daemon.rs"]
 mod daemon;
+mod damaged_log;
 mod disk;
 mod failing;
 mod kills;
