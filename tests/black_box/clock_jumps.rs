@@ -189,6 +189,7 @@ fn a_jump_ahead_takes_nothing_away_for_good() {
         assert_eq!(house.verdict(&key), "expired", "{how}");
         let problems = house.problems();
         assert!(problems.contains("ahead of the time that was reached before"), "{how}: {problems}");
+        assert!(!problems.contains("  "), "a row of blanks in it: {problems}");
         eventually("the log says so", || house.daemon.log().contains("ahead of the time that was reached before"));
         house.jump(0);
         assert_eq!(house.verdict(&key), "ok", "{how}");
@@ -196,6 +197,23 @@ fn a_jump_ahead_takes_nothing_away_for_good() {
     }
     house.daemon.restart();
     assert_eq!(house.verdict(&key), "ok");
+}
+
+/// The page said that the time waits for the clock then: it goes on, ahead by as much, until somebody has the clock believed; which the warning says.
+#[test]
+fn a_jump_ahead_by_less_than_an_hour_is_taken_back_by_hand() {
+    let mut house = House::new();
+    let key = house.key("soon", Some(Duration::from_secs(40 * 60)));
+    house.jump(50 * 60 * SECOND);
+    assert_eq!(house.verdict(&key), "expired");
+    house.jump(0);
+    assert_eq!(house.verdict(&key), "expired", "set right");
+    let problems = house.problems();
+    assert!(problems.contains("set the wall clock right; if it is right, 'doorward check --believe-clock' has it believed"), "{problems}");
+    house.daemon.terminate();
+    house.believe();
+    house.daemon.start_again();
+    assert_eq!((house.verdict(&key), house.problems()), ("ok".to_owned(), "[]".to_owned()));
 }
 
 /// A request id was forgotten when the clock jumped ahead by more than it is kept: a script that repeated its request then got a second key.
