@@ -85,10 +85,9 @@ fn wrong_name_of_manifest(directory: &Path) -> io::Result<Option<PathBuf>> {
 /// The tables that RocksDB cannot read. Its repair reads each table of a directory, checksums included, and moves those that it cannot read into `lost`; here, it is links that it moves, in
 /// a directory of their own. It reads all but the filters, and RocksDB goes on without a filter that is damaged, so no store is refused for one.
 fn damaged_tables(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let directory = &std::path::absolute(directory)?;
     let scratch = tempfile::tempdir()?;
     for table in files(directory, |name| name.ends_with(".sst"))? {
-        symlink(&table, scratch.path().join(table.file_name().unwrap_or_default()))?;
+        symlink(std::path::absolute(&table)?, scratch.path().join(table.file_name().unwrap_or_default()))?;
     }
     DB::repair(&Options::default(), scratch.path()).map_err(|error| io::Error::other(error.into_string()))?;
     let lost = scratch.path().join("lost");

@@ -185,8 +185,9 @@ impl Store {
         }
         let witness = Witness::open_to_read(path).map_err(system_error)?;
         let end_damage = look_before(path, &witness)?;
-        if witness.acknowledged().is_some() && matches!(end_damage, Damage::Files(_)) {
-            // RocksDB would go on without what is behind the damage, and remove it. A store that is refused for that stays as it is.
+        if witness.acknowledged().is_some() && !matches!(end_damage, Damage::LogEnd(Some(_))) {
+            // RocksDB would go on without what is behind the damage and remove it, or would begin another log, so that the one that is missing could not be put back. A
+            // store that is refused for that stays as it is.
             Store::open_to_read(path, options.clone())?.check_witness()?;
         }
         let (mut database, families) = options::rocksdb_options(&options);
