@@ -19,7 +19,7 @@ pub(super) async fn make(ask: Ask) -> Result<(StatusCode, Json<CheckpointView>),
     let (checkpoint, store_id) = ask
         .read(|store| {
             let made = store.checkpoint().map_err(|error| match error {
-                StoreError::CheckpointHeld(_) => Failure::new(Word::Conflict, error.to_string()),
+                StoreError::CheckpointHeld(_) => Failure::new(Word::Busy, error.to_string()),
                 error => Failure::from(error),
             })?;
             Ok((made, store.store_id()?))
@@ -44,5 +44,5 @@ pub(super) async fn make(ask: Ask) -> Result<(StatusCode, Json<CheckpointView>),
 )]
 pub(super) async fn remove(ask: Ask) -> Result<StatusCode, Failure> {
     let dropped = ask.read(|store| Ok(store.drop_checkpoint()?)).await?;
-    if dropped { Ok(StatusCode::NO_CONTENT) } else { Err(Failure::new(Word::Conflict, "the checkpoint is being copied")) }
+    if dropped { Ok(StatusCode::NO_CONTENT) } else { Err(Failure::new(Word::Busy, "the checkpoint is being copied")) }
 }

@@ -51,11 +51,13 @@ pub enum Word {
     EffectiveNotDurable,
     /// The store takes no changes until a restart.
     RefusingChanges,
+    /// Another such request is under way.
+    Busy,
 }
 
 impl Word {
     /// Every word.
-    pub const ALL: [Word; 17] = [
+    pub const ALL: [Word; 18] = [
         Word::Malformed,
         Word::Forbidden,
         Word::NotFound,
@@ -73,6 +75,7 @@ impl Word {
         Word::Internal,
         Word::EffectiveNotDurable,
         Word::RefusingChanges,
+        Word::Busy,
     ];
 
     /// The word, its HTTP status and its title.
@@ -95,6 +98,7 @@ impl Word {
             Word::Internal => ("internal", 500, "The daemon failed"),
             Word::EffectiveNotDurable => ("effective-not-durable", 500, "The change is effective, but not durable"),
             Word::RefusingChanges => ("refusing-changes", 503, "The store takes no changes"),
+            Word::Busy => ("busy", 503, "Another such request is under way"),
         }
     }
 }

@@ -201,6 +201,7 @@ mod tests {
             (500, "internal", 70),
             (500, "effective-not-durable", 74),
             (503, "refusing-changes", 75),
+            (503, "busy", 75),
         ] {
             assert_eq!(Failure::from_problem(problem(status, kind)).exit as u8, code, "{status} {kind}");
         }

@@ -1,5 +1,7 @@
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -223,4 +225,22 @@ fn tree(folder: &Path) -> Vec<(PathBuf, u32)> {
         }
     }
     found
+}
+
+/// A backup that was broken off a moment ago, or is under way elsewhere, was told of as if it were the caller's mistake (65).
+#[test]
+fn a_backup_beside_another_is_asked_to_try_again() {
+    let daemon = Daemon::start();
+    let checkpoint = |method: &str, status: &str| {
+        let mut admin = UnixStream::connect(daemon.run_dir().join("admin.sock")).expect("a connection");
+        let request = format!("{method} /v1/checkpoint HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        admin.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        admin.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    };
+    checkpoint("POST", "201");
+    backup(&daemon, &[]).refused(75, &["data/checkpoint is still needed"]);
+    checkpoint("DELETE", "204");
+    assert_eq!(backup(&daemon, &[]).code, 0);
 }
