@@ -35,7 +35,7 @@ pub const ROUND: usize = 64;
 type Digest = [u8; 32];
 
 thread_local! {
-    /// Whether most tokens of this thread's last requests were not recognised, as it is when there are many more of them than places to note them in.
+    /// Of this thread's last requests. Most are of strangers when there are many more tokens than places to note them in.
     static STRANGERS: Cell<Share> = const { Cell::new(Share { of: 0, strangers: 0 }) };
 }
 

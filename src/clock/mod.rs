@@ -77,9 +77,9 @@ impl Clock {
         Instant(self.floor.now(wall, boot_ms()))
     }
 
-    /// The present moment, and the milliseconds since the machine was started, which nobody can set. Costs half as much as [`Clock::now`]: the wall clock is
-    /// read as it was at the kernel's last tick, a few milliseconds ago at most. Where it raised the floor before, which it does at its first tick, the floor
-    /// and the boot clock tell the rest.
+    /// The present moment, and the milliseconds since the machine was started, which nobody can set. Cheaper than [`Clock::now`]: the wall clock is read as
+    /// it was at the kernel's last tick, a few milliseconds ago at most, so the processor's counter is asked once less. Where it raised the floor before,
+    /// which it does at its first tick, the floor and the boot clock tell the rest.
     pub fn now_and_uptime(&self) -> (Instant, u64) {
         let wall = read_wall(libc::CLOCK_REALTIME_COARSE).0;
         let boot = boot_ms();

@@ -212,21 +212,6 @@ fn a_backup_is_a_store_that_can_be_checked_where_it_lies() {
     assert_eq!(report["clean"], true, "{report}");
 }
 
-/// Every path below a folder, itself included, with its mode.
-fn tree(folder: &Path) -> Vec<(PathBuf, u32)> {
-    let mode = |path: &Path| fs::metadata(path).expect("a path").permissions().mode();
-    let mut found = vec![(folder.to_owned(), mode(folder))];
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(tree(&path));
-        } else {
-            found.push((path.clone(), mode(&path)));
-        }
-    }
-    found
-}
-
 /// A backup that was broken off a moment ago, or is under way elsewhere, was told of as if it were the caller's mistake (65).
 #[test]
 fn a_backup_beside_another_is_asked_to_try_again() {
@@ -243,4 +228,19 @@ fn a_backup_beside_another_is_asked_to_try_again() {
     backup(&daemon, &[]).refused(75, &["data/checkpoint is still needed"]);
     checkpoint("DELETE", "204");
     assert_eq!(backup(&daemon, &[]).code, 0);
+}
+
+/// Every path below a folder, itself included, with its mode.
+fn tree(folder: &Path) -> Vec<(PathBuf, u32)> {
+    let mode = |path: &Path| fs::metadata(path).expect("a path").permissions().mode();
+    let mut found = vec![(folder.to_owned(), mode(folder))];
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(tree(&path));
+        } else {
+            found.push((path.clone(), mode(&path)));
+        }
+    }
+    found
 }
