@@ -31,6 +31,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// What a flooding process does, and on which socket.
 const FLOOD: &str = "DOORWARD_TEST_FLOOD";
+/// Instead of that: whom it serves there, as little as a server can.
+const SERVED: &str = "DOORWARD_TEST_SERVED";
 const SOCKET: &str = "DOORWARD_TEST_FLOOD_SOCKET";
 /// How long a good client is watched beside each crowd, and alone in between.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -77,11 +79,15 @@ impl House {
     }
 
     fn flood(&self, what: &str, socket: &str, processes: usize, users: &[u32]) -> Flood {
+        self.processes(&[(FLOOD, what)], &self.daemon.run_dir().join(socket), processes, users)
+    }
+
+    fn processes(&self, does: &[(&str, &str)], socket: &Path, processes: usize, users: &[u32]) -> Flood {
         let root = rustix::process::getuid().is_root();
         let children = (0..processes).map(|number| {
             let mut command = Command::new(&self.binary);
             command.args(["--exact", "flooding_process", "--ignored", "--test-threads=1"]);
-            command.env(FLOOD, what).env(SOCKET, self.daemon.run_dir().join(socket)).current_dir("/");
+            command.envs(does.iter().copied()).env(SOCKET, socket).current_dir("/");
             if let (true, Some(user)) = (root, users.get(number % users.len().max(1))) {
                 command.uid(*user).gid(*user);
             }
@@ -117,8 +123,12 @@ fn question(token: &[u8]) -> Vec<u8> {
 #[test]
 #[ignore = "floods a socket until it is killed, where a test says which"]
 fn flooding_process() {
-    let (Ok(what), Some(socket)) = (std::env::var(FLOOD), std::env::var_os(SOCKET)) else { return };
+    let Some(socket) = std::env::var_os(SOCKET) else { return };
     let socket = Path::new(&socket);
+    if let Ok(what) = std::env::var(SERVED) {
+        crowd::serve(&what, socket);
+    }
+    let Ok(what) = std::env::var(FLOOD) else { return };
     let mut held = VecDeque::new();
     let connect = || UnixStream::connect(socket).ok();
     loop {
@@ -151,11 +161,13 @@ fn flooding_process() {
 }
 
 /// How long each took: the median, the 99th percentile and the most.
-fn figures(name: &str, mut times: Vec<Duration>) -> (Duration, Duration) {
+fn figures(name: &str, mut times: Vec<Duration>) -> [Duration; 3] {
     times.sort();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-    eprintln!("{name}: {} times, median {:?}, p99 {:?}, most {:?}", times.len(), at(50), at(99), at(100));
-    (at(50), at(100))
+    let figures = [50, 99, 100].map(at);
+    let [median, p99, most] = figures;
+    eprintln!("{name}: {} times, median {median:?}, p99 {p99:?}, most {most:?}", times.len());
+    figures
 }
 
 fn timed(mut what: impl FnMut()) -> Duration {
@@ -178,7 +190,7 @@ fn who_floods_the_admin_socket_delays_no_other() {
         let _flood = house.flood(what, "admin.sock", processes, users);
         eventually("connections are closed at once", || house.closed() > before);
         let times = (0..20).map(|_| timed(status)).collect();
-        let (median, most) = figures(&format!("status beside {processes} that connect ({what})"), times);
+        let [median, _, most] = figures(&format!("status beside {processes} that connect ({what})"), times);
         assert!(median < MEDIAN && most < MOST, "{median:?}, {most:?}");
     }
     assert!(house.daemon.log().contains("opens them without a pause are closed"), "{}", house.daemon.log());
@@ -212,14 +224,15 @@ fn who_floods_the_verify_socket_keeps_nobody_out() {
     {
         let _flood = house.flood(what, "verify.sock", processes, users);
         eventually("it is a flood", floods);
-        let (median, most) = figures(&format!("a new client beside {processes} that connect ({what})"), newcomers());
+        let [median, _, most] = figures(&format!("a new client beside {processes} that connect ({what})"), newcomers());
         assert!(median < MEDIAN && most < MOST, "{median:?}, {most:?}");
     }
 }
 
-/// The table of `docs/limits.md`: round trips of a client that asks one request at a time, alone and beside each crowd in turn.
+/// The table of `docs/limits.md`: round trips of a client that asks one request at a time, alone, beside each crowd, and beside the same crowd at the socket of a server that does
+/// the least that can be done with it: what is lost there, the machine takes and not doorward.
 #[test]
-#[ignore = "measures for three minutes, best on an otherwise idle machine"]
+#[ignore = "measures for five minutes, best on an otherwise idle machine"]
 fn what_a_good_client_notices() {
     let _alone = ALONE.lock();
     let house = House::with("max_connections = 12000\n");
@@ -229,13 +242,24 @@ fn what_a_good_client_notices() {
         while Instant::now() < until {
             times.push(timed(|| assert_eq!(verdict(&mut client, &house.token, "f", None), Verdict::Ok)));
         }
-        figures(name, times);
+        let [_, p99, _] = figures(name, times);
+        p99.as_secs_f64()
     };
+    let elsewhere = house.daemon.home().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("a folder");
     for (what, socket, processes) in crowd::CROWDS {
-        watch("quiet");
-        let _crowd = house.flood(what, socket, processes, &USERS[..1]);
+        let alone = watch("quiet");
+        let crowd = house.flood(what, socket, processes, &USERS[..1]);
         thread::sleep(Duration::from_secs(1));
-        watch(&format!("{processes} x {what}"));
+        let beside = watch(&format!("{processes} x {what}"));
+        drop(crowd);
+        let other = elsewhere.join(socket);
+        let _ = fs::remove_file(&other);
+        let _served = house.processes(&[(SERVED, what)], &other, 1, &[]);
+        eventually("it listens", || UnixStream::connect(&other).is_ok());
+        let _crowd = house.processes(&[(FLOOD, what)], &other, processes, &USERS[..1]);
+        thread::sleep(Duration::from_secs(1));
+        let beside_elsewhere = watch(&format!("{processes} x {what}, elsewhere"));
+        eprintln!("    p99 {:.2} of alone; elsewhere {:.2}", beside / alone, beside_elsewhere / alone);
     }
-    watch("quiet");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Which room may name which, in full. Rooms depend only downwards, and siblings never know each other; `docs/architecture.md`
 /// draws it. A new edge is a decision: it is made here, in the same commit, with its reason.
 const EDGES: &[(&str, &[&str])] = &[
-    ("admin", &["advise", "catalog", "clock", "key", "peer", "policy", "store", "unusual", "verify", "wire"]),
+    ("admin", &["advise", "catalog", "clock", "key", "peer", "policy", "store", "turnstile", "unusual", "verify", "wire"]),
     ("advise", &["key"]),
     // Copies a checkpoint, and looks at everything in the copy.
     ("backup", &["catalog", "digest", "key", "store"]),
@@ -54,7 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("unusual", &["key"]),
     ("usage", &["key"]),
     ("verify", &["digest", "geo", "index", "key", "policy", "protocol", "usage"]),
-    ("verify_socket", &["clock", "key", "peer", "protocol", "verify"]),
+    ("verify_socket", &["clock", "key", "peer", "protocol", "turnstile", "verify"]),
     // The end of a history is told, and asked for, in the form that the record has.
     ("wire", &["key", "record"]),
 ];

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, warn};
 
@@ -18,10 +18,8 @@ use super::places::{Claim, Places};
 use super::server::{CONNECTIONS, STRANGERS, Shared};
 use crate::clock::{self, Quota};
 use crate::peer::Caller;
+use crate::turnstile::Turnstile;
 
-/// Where so many were closed since the last pause and nobody waits any more, a pause: those that come meanwhile are taken at one go.
-const CLOSED_AT_ONCE: u64 = 32;
-const CLOSED_PAUSE: Duration = Duration::from_millis(1);
 /// The pause after an accept that failed, most likely for want of descriptors: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -89,19 +87,15 @@ impl Arrivals {
 
 impl Door {
     fn accept(&self, wake: &OwnedFd) {
-        let mut closed = 0;
+        let mut turnstile = Turnstile::new(&self.listener, wake);
         while !self.stopping.load(Ordering::SeqCst) {
-            match self.listener.accept() {
-                Ok((stream, _)) => closed += u64::from(!self.admit(stream)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if closed >= CLOSED_AT_ONCE {
-                        thread::sleep(CLOSED_PAUSE);
+            match turnstile.accept() {
+                Ok(Some(stream)) => {
+                    if !self.admit(stream) {
+                        turnstile.turned_away();
                     }
-                    closed = 0;
-                    let mut awaited = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-                    let _ = poll(&mut awaited, None);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(None) => {}
                 Err(error) => {
                     if let Some(before) = self.shared.counters.complaints.take() {
                         warn!(%error, before, "admin socket: cannot accept");

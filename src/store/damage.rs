@@ -40,35 +40,49 @@ impl fmt::Display for Damage {
 
 /// What is damaged in a store that RocksDB refuses with these words. Reads every file; changes none.
 pub(super) fn of_refused(directory: &Path, words: &str) -> Damage {
-    match damaged_files(directory, words) {
-        Ok(files) if files.is_empty() => Damage::Unseen,
-        Ok(files) => Damage::Files(files),
-        Err(error) => Damage::Unexamined(error.to_string()),
+    let looks = [
+        framing::faults(directory).map(of_faults),
+        wrong_name_of_manifest(directory),
+        damaged_tables(directory),
+        Ok(named_tables(directory, words)),
+    ];
+    let mut damaged = Vec::new();
+    let mut hindered = None;
+    for look in looks {
+        match look {
+            Ok(files) => damaged.extend(files),
+            Err(error) => hindered = hindered.or(Some(error)),
+        }
+    }
+    damaged.sort();
+    damaged.dedup();
+    match hindered {
+        _ if !damaged.is_empty() => Damage::Files(damaged),
+        Some(error) => Damage::Unexamined(error.to_string()),
+        None => Damage::Unseen,
     }
 }
 
 /// What of the logs and manifests makes the end of what was written be missing: to be asked before RocksDB opens the store to write, which removes logs.
 pub(super) fn of_end(directory: &Path, faults: Vec<(PathBuf, framing::Fault)>) -> io::Result<Damage> {
     if !faults.is_empty() {
-        return Ok(Damage::Files(faults.into_iter().map(|(file, _)| file).collect()));
+        return Ok(Damage::Files(of_faults(faults)));
     }
     Ok(Damage::LogEnd(files(directory, |name| name.ends_with(".log"))?.pop()))
 }
 
-fn damaged_files(directory: &Path, words: &str) -> io::Result<Vec<PathBuf>> {
-    let mut damaged: Vec<PathBuf> = framing::faults(directory)?.into_iter().map(|(file, _)| file).collect();
-    damaged.extend(wrong_name_of_manifest(directory)?);
-    damaged.extend(damaged_tables(directory)?);
-    // A table that is missing, or has another size than the manifest says.
+fn of_faults(faults: Vec<(PathBuf, framing::Fault)>) -> Vec<PathBuf> {
+    faults.into_iter().map(|(file, _)| file).collect()
+}
+
+/// The tables that RocksDB's words name: one that is missing, or has another size than the manifest says.
+fn named_tables(directory: &Path, words: &str) -> Vec<PathBuf> {
     let named = words.split(|c: char| c.is_whitespace() || ",;:'\"()".contains(c)).map(|word| directory.join(file_name(word)));
-    damaged.extend(named.filter(|file| file.extension().is_some_and(|extension| extension == "sst")));
-    damaged.sort();
-    damaged.dedup();
-    Ok(damaged)
+    named.filter(|file| file.extension().is_some_and(|extension| extension == "sst")).collect()
 }
 
 /// CURRENT names the manifest, and nothing else. Where it names one that is not there, CURRENT is wrong if another is there; if none is, the manifest is missing.
-fn wrong_name_of_manifest(directory: &Path) -> io::Result<Option<PathBuf>> {
+fn wrong_name_of_manifest(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let current = directory.join("CURRENT");
     let text = fs::read(&current).unwrap_or_default();
     let manifests = files(directory, |name| name.starts_with("MANIFEST-"))?;
@@ -76,9 +90,9 @@ fn wrong_name_of_manifest(directory: &Path) -> io::Result<Option<PathBuf>> {
         name.strip_prefix("MANIFEST-").is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     });
     Ok(match named.map(|name| directory.join(name)) {
-        Some(manifest) if manifests.contains(&manifest) => None,
-        Some(manifest) if manifests.is_empty() => Some(manifest),
-        _ => Some(current),
+        Some(manifest) if manifests.contains(&manifest) => Vec::new(),
+        Some(manifest) if manifests.is_empty() => vec![manifest],
+        _ => vec![current],
     })
 }
 

@@ -12,7 +12,12 @@ const CONFIG: &str = "data_dir = \"{home}/data\"\nrun_dir = \"{home}/run\"\n";
 
 #[test]
 fn a_damaged_log_is_named_by_the_daemon_and_the_check() {
-    let mut daemon = Daemon::start_under(folder(), CONFIG, |_| Vec::new());
+    // Where the tables are looked at: a folder that will be missing.
+    let mut daemon = Daemon::start_under(folder(), CONFIG, |home| {
+        let scratch = home.join("scratch");
+        fs::create_dir(&scratch).expect("a folder");
+        vec![("TMPDIR", scratch)]
+    });
     let data = daemon.home().join("data");
     let check = |daemon: &Daemon| run_in(&daemon.run_dir(), &["check", "--data-dir", &data.display().to_string()], "");
     daemon.json(&["functions", "add", "leads.list"]);
@@ -42,7 +47,10 @@ fn a_damaged_log_is_named_by_the_daemon_and_the_check() {
     let log = newest_log(&data);
     harm(&log, |bytes| bytes / 2);
     let named = format!("; {} is damaged or missing: look at the disk, and restore a backup", log.display());
-    for _ in 0..2 {
+    for has_scratch in [true, true, false] {
+        if !has_scratch {
+            fs::remove_dir(daemon.home().join("scratch")).expect("an empty folder");
+        }
         let (code, said) = daemon.fail_to_start();
         assert!(code == 74 && said.contains(&named), "{code}: {said}");
         let checked = check(&daemon);

@@ -1,7 +1,9 @@
 //! What broken and hostile processes do to the sockets, besides connecting without pause.
 
+use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -53,6 +55,23 @@ pub(super) fn harm(what: &str, socket: &Path) -> ! {
             panic!("they do it without an end");
         }
     }
+}
+
+/// The least that any server can do with such a crowd, until it is killed: who connects without a pause is closed at once, and whoever asks gets the same bytes for whatever was read.
+pub(super) fn serve(what: &str, socket: &Path) -> ! {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).expect("others may connect");
+    for stream in listener.incoming().flatten() {
+        if !what.contains("connect") {
+            thread::spawn(|| answers(stream));
+        }
+    }
+    unreachable!("connections come without an end")
+}
+
+fn answers(mut stream: UnixStream) {
+    let mut buffer = [0; 1 << 16];
+    while stream.read(&mut buffer).is_ok_and(|read| read > 0) && stream.write_all(&buffer[..200]).is_ok() {}
 }
 
 /// Connections that have sent a piece, and send one byte after the other of a second one; those that are cut are opened again.
