@@ -1,5 +1,5 @@
-//! Connections as they come off a listening socket's queue: as fast as they can be taken where they are welcome, and at a bounded rate where many are turned away, so that those who
-//! flood wait in the kernel and leave the processors to others.
+//! Connections as they come off a listening socket's queue: as fast as they can be taken, except where many are turned away. Then those who flood wait in the kernel for a moment, and
+//! leave the processors to others.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,11 +14,16 @@ use rustix::net::listen;
 const QUEUE: u32 = 4_096;
 /// The same in a flood. The queue is first come, first served, and those who flood keep it full: others wait behind it.
 const QUEUE_IN_FLOOD: u32 = 128;
-/// After so many were turned away, a pause, if the last one was shortly before.
+/// After so many were turned away, a pause: where the last one was shortly before and nobody waits; in a flood, in any case.
 const AT_ONCE: u32 = 32;
 const PAUSE: Duration = Duration::from_millis(1);
 /// Also how long after its last pause a flood is over, if nobody waits.
 const SHORTLY: Duration = Duration::from_millis(100);
+/// Where the queue was not empty for so many that were turned away, more come than can be taken off it. (It may have been full before it was known who floods.)
+const FLOOD: u32 = 8 * QUEUE;
+/// After so long in a flood it is seen anew whether it is one: whether the queue is not empty, without pauses, for so many.
+const ANEW: Duration = Duration::from_secs(10);
+const STILL_FLOOD: u32 = QUEUE;
 
 /// One thread accepts at a listener through this.
 pub struct Turnstile<'a, W> {
@@ -29,40 +34,23 @@ pub struct Turnstile<'a, W> {
     turned_away: u32,
     without_end: u32,
     paused_at: Option<Instant>,
-    in_flood: bool,
+    /// Since when, as far as was seen, more come to be turned away than can be taken off the queue, if they do.
+    flood: Option<Instant>,
 }
 
 impl<'a, W: AsFd> Turnstile<'a, W> {
     /// At this listener, which must not block.
     pub fn new(listener: &'a UnixListener, wake: W) -> Turnstile<'a, W> {
-        let mut turnstile = Turnstile { listener, wake, turned_away: 0, without_end: 0, paused_at: None, in_flood: true };
-        turnstile.flood(false);
+        let turnstile = Turnstile { listener, wake, turned_away: 0, without_end: 0, paused_at: None, flood: None };
+        turnstile.let_wait(QUEUE);
         turnstile
-    }
-
-    /// The next one. None where nobody waits: then it has slept until somebody came, or until it was woken.
-    ///
-    /// # Errors
-    /// Those of `accept`. The connection stays in the queue.
-    pub fn accept(&mut self) -> io::Result<Option<UnixStream>> {
-        let accepted = self.accept_now()?;
-        if accepted.is_none() {
-            self.without_end = 0;
-            if self.paused_at.is_none_or(|at| at.elapsed() > SHORTLY) {
-                self.flood(false);
-            }
-            let mut awaited = [PollFd::new(self.listener, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
-            let shortly = Timespec { tv_sec: 0, tv_nsec: SHORTLY.as_nanos() as i64 };
-            let _ = poll(&mut awaited, self.in_flood.then_some(&shortly));
-        }
-        Ok(accepted)
     }
 
     /// The next one, if somebody waits.
     ///
     /// # Errors
-    /// Those of `accept`. The connection stays in the queue.
-    pub fn accept_now(&self) -> io::Result<Option<UnixStream>> {
+    /// Those of `accept`. The connection stays in the queue; there may be none, where the process has no descriptor left.
+    pub fn accept(&mut self) -> io::Result<Option<UnixStream>> {
         match self.listener.accept() {
             Ok((stream, _)) => Ok(Some(stream)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
@@ -70,44 +58,76 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
         }
     }
 
-    /// One more was not taken in. Where they are many, this rests.
+    /// Nobody waits: sleeps until somebody comes, or until it is woken, or for a moment.
+    pub fn wait(&mut self) {
+        self.without_end = 0;
+        if self.turned_away >= AT_ONCE {
+            let is_often = self.paused_shortly_before();
+            self.pause(is_often);
+        }
+        if !self.paused_shortly_before() || self.flood.is_some_and(|since| since.elapsed() > ANEW) {
+            self.end_flood();
+        }
+        let mut awaited = [PollFd::new(self.listener, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
+        let shortly = Timespec { tv_sec: 0, tv_nsec: SHORTLY.as_nanos() as i64 };
+        let _ = poll(&mut awaited, self.flood.map(|_| &shortly));
+    }
+
+    /// One more was not taken in. In a flood this rests.
     pub fn turned_away(&mut self) {
         self.turned_away += 1;
-        self.without_end = self.without_end.saturating_add(1);
-        if self.turned_away < AT_ONCE {
-            return;
-        }
-        self.turned_away = 0;
-        if self.paused_at.is_some_and(|at| at.elapsed() < SHORTLY) {
-            if self.without_end >= QUEUE_IN_FLOOD {
-                self.flood(true);
+        self.without_end += 1;
+        if let Some(since) = self.flood {
+            let is_looked_at_anew = since.elapsed() > ANEW;
+            if is_looked_at_anew && self.without_end >= STILL_FLOOD {
+                self.flood = Some(Instant::now());
+            } else if !is_looked_at_anew && self.turned_away >= AT_ONCE {
+                self.pause(true);
             }
+        } else if self.without_end >= FLOOD {
+            self.flood = Some(Instant::now());
+            self.let_wait(QUEUE_IN_FLOOD);
+        }
+    }
+
+    fn pause(&mut self, rest: bool) {
+        if rest {
             thread::sleep(PAUSE);
         }
+        (self.turned_away, self.without_end) = (0, 0);
         self.paused_at = Some(Instant::now());
+    }
+
+    fn paused_shortly_before(&self) -> bool {
+        self.paused_at.is_some_and(|at| at.elapsed() < SHORTLY)
     }
 }
 
 impl<W> Turnstile<'_, W> {
-    /// Sets how many may wait. A queue that stays as it is costs others time, and nothing else.
-    fn flood(&mut self, in_flood: bool) {
-        if in_flood != self.in_flood {
-            self.in_flood = in_flood;
-            let _ = listen(self.listener, if in_flood { QUEUE_IN_FLOOD } else { QUEUE } as i32);
+    fn end_flood(&mut self) {
+        if self.flood.take().is_some() {
+            self.without_end = 0;
+            self.let_wait(QUEUE);
         }
+    }
+
+    /// Sets how many may wait. A queue that stays as it is costs others time, and nothing else.
+    fn let_wait(&self, connections: u32) {
+        let _ = listen(self.listener, connections as i32);
     }
 }
 
 /// The listener may be systemd's, and serve the next daemon.
 impl<W> Drop for Turnstile<'_, W> {
     fn drop(&mut self) {
-        self.flood(false);
+        self.end_flood();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::OwnedFd;
+    use std::path::Path;
 
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -115,7 +135,7 @@ mod tests {
     use super::*;
 
     /// Connections that wait in the queue once no more get in, or once there are so many.
-    fn fill(path: &std::path::Path, most: usize) -> Vec<OwnedFd> {
+    fn fill(path: &Path, most: usize) -> Vec<OwnedFd> {
         let connected = (0..most).map_while(|_| {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
             connect(&socket, &SocketAddrUnix::new(path).unwrap()).ok().map(|()| socket)
@@ -123,41 +143,82 @@ mod tests {
         connected.collect()
     }
 
+    fn turn_away<W: AsFd>(turnstile: &mut Turnstile<'_, W>, many: u32) {
+        for _ in 0..many {
+            drop(turnstile.accept().unwrap().expect("somebody"));
+            turnstile.turned_away();
+        }
+    }
+
+    fn turn_away_all<W: AsFd>(turnstile: &mut Turnstile<'_, W>) {
+        while turnstile.accept().unwrap().is_some() {
+            turnstile.turned_away();
+        }
+        turnstile.wait();
+    }
+
     #[test]
-    fn who_is_turned_away_without_an_end_waits_in_a_shorter_queue_until_it_is_empty() {
+    fn who_floods_waits_in_a_short_queue_until_nobody_does() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
         let wake = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
         let mut turnstile = Turnstile::new(&listener, &wake);
-        let begun = Instant::now();
-        for at_once in [50, 50] {
-            let flood = fill(&path, 300);
-            assert_eq!(flood.len(), 300, "the whole queue");
-            (0..at_once).for_each(|_| drop(turnstile.accept().unwrap().expect("somebody")));
-            (0..at_once).for_each(|_| turnstile.turned_away());
+        let room = |turnstile: &mut Turnstile<'_, _>| {
+            let room = fill(&path, 300).len();
             while turnstile.accept().unwrap().is_some() {}
-        }
-        assert!(!turnstile.in_flood, "the queue was empty in between");
+            room
+        };
 
-        let flood = fill(&path, 300);
-        for _ in 0..200 {
-            drop(turnstile.accept().unwrap().expect("somebody"));
-            turnstile.turned_away();
+        // More in all than the queue holds; but it was empty in between.
+        for _ in 0..FLOOD / 200 + 2 {
+            drop(fill(&path, 200));
+            turn_away_all(&mut turnstile);
         }
-        assert!(begun.elapsed() > 6 * PAUSE, "with pauses");
-        assert_eq!(flood.len(), 300);
-        let more = fill(&path, 300).len();
-        assert!((28..=30).contains(&more), "100 are left of the queue of {QUEUE_IN_FLOOD}, and {more} got in");
+        assert_eq!(room(&mut turnstile), 300);
+
+        // Without an end.
+        let keep_full = |turnstile: &mut Turnstile<'_, _>| {
+            drop(fill(&path, 300));
+            while turnstile.flood.is_none() {
+                turn_away(turnstile, 100);
+                drop(fill(&path, 200));
+            }
+        };
+        keep_full(&mut turnstile);
+        let in_queue = |turnstile: &mut Turnstile<'_, _>| (0..).take_while(|_| turnstile.accept().unwrap().is_some()).count();
+        in_queue(&mut turnstile);
+        assert_eq!(room(&mut turnstile), QUEUE_IN_FLOOD as usize + 1, "the kernel lets one more wait than it is told");
+        drop(fill(&path, 100));
+        let begun = Instant::now();
+        turn_away(&mut turnstile, 96);
+        assert!(begun.elapsed() >= 3 * PAUSE, "a pause after each {AT_ONCE}");
+
+        turn_away_all(&mut turnstile);
+        assert_eq!(room(&mut turnstile), QUEUE_IN_FLOOD as usize + 1, "it may go on");
         thread::sleep(2 * SHORTLY);
-        while turnstile.accept().unwrap().is_some() {}
-        assert_eq!(fill(&path, 300).len(), 300, "the flood is over");
-        while turnstile.accept().unwrap().is_some() {}
+        turnstile.wait();
+        assert_eq!(room(&mut turnstile), 300, "it is over");
+
+        // Long after it began: still as many as before, and then few, which is no flood any more.
+        keep_full(&mut turnstile);
+        turnstile.flood = Instant::now().checked_sub(2 * ANEW);
+        while turnstile.flood.is_some_and(|since| since.elapsed() > ANEW) {
+            turn_away(&mut turnstile, 100);
+            drop(fill(&path, 200));
+        }
+        in_queue(&mut turnstile);
+        assert_eq!(room(&mut turnstile), QUEUE_IN_FLOOD as usize + 1);
+        turnstile.flood = Instant::now().checked_sub(2 * ANEW);
+        drop(fill(&path, 1));
+        turn_away_all(&mut turnstile);
+        assert_eq!(room(&mut turnstile), 300);
 
         // The next process that listens there has the whole queue, too.
-        turnstile.flood(true);
+        keep_full(&mut turnstile);
         drop(turnstile);
+        while listener.accept().is_ok() {}
         assert_eq!(fill(&path, 300).len(), 300);
     }
 }

@@ -13,6 +13,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
 use doorward::client::{Client, Request};
 use doorward::key::Verdict;
 use doorward::protocol::{Address, Hello, Kind, MAGIC, Verify, encode, encode_body};
@@ -134,6 +136,14 @@ fn flooding_process() {
     loop {
         match &*what {
             "closes" => drop(connect()),
+            // Fewer than can be taken off the queue.
+            "closes-often" => {
+                drop(connect());
+                let until = Instant::now() + Duration::from_micros(25);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            }
             // Asks, and never reads; the oldest is closed for the newest.
             "never-reads" => {
                 let Some(mut stream) = connect() else { continue };
@@ -226,6 +236,30 @@ fn who_floods_the_verify_socket_keeps_nobody_out() {
         eventually("it is a flood", floods);
         let [median, _, most] = figures(&format!("a new client beside {processes} that connect ({what})"), newcomers());
         assert!(median < MEDIAN && most < MOST, "{median:?}, {most:?}");
+    }
+}
+
+/// Most clients in event loops do not wait in `connect`. Where they came as fast as the rate at which connections are turned away in a flood, one process kept these out.
+#[test]
+fn who_connects_often_leaves_room_in_the_queue() {
+    let _alone = ALONE.lock();
+    let house = House::new();
+    let path = SocketAddrUnix::new(house.daemon.run_dir().join("verify.sock")).expect("an address");
+    let throttled = || house.daemon.json(&["status"])["verify"]["refused_by"]["throttled"].as_u64().expect("a figure");
+    // The last two are more than can be taken off the queue: of them the figure is only shown.
+    for (what, processes, most_full) in [("closes-often", 1, Some(20)), ("closes", 1, None), ("closes", 4, None)] {
+        let before = throttled();
+        let _flood = house.flood(what, "verify.sock", processes, &USERS);
+        eventually("it is a flood", || throttled() > before + 10_000);
+        let full = (0..200).filter(|_| {
+            thread::sleep(Duration::from_millis(5));
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).expect("a socket");
+            connect(&socket, &path).is_err()
+        });
+        let (begun, before, full) = (Instant::now(), throttled(), full.count());
+        let rate = (throttled() - before) as f64 / begun.elapsed().as_secs_f64();
+        eprintln!("beside {processes} that connect ({what}), {rate:.0} a second, {full} of 200 that do not wait found the queue full");
+        assert!(most_full.is_none_or(|most| full <= most), "{full}");
     }
 }
 

@@ -95,7 +95,7 @@ impl Door {
                         turnstile.turned_away();
                     }
                 }
-                Ok(None) => {}
+                Ok(None) => turnstile.wait(),
                 Err(error) => {
                     if let Some(before) = self.shared.counters.complaints.take() {
                         warn!(%error, before, "admin socket: cannot accept");

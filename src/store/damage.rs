@@ -15,6 +15,8 @@ use super::framing;
 pub enum Damage {
     /// These files.
     Files(Vec<PathBuf>),
+    /// These files, and perhaps others, which could not be looked at.
+    FilesAtLeast(Box<(Vec<PathBuf>, String)>),
     /// The log that was the newest ended too early, or one after it is gone: what was written last is missing, and each record that is there is as it was written.
     LogEnd(Option<PathBuf>),
     /// None of its files can be shown to be damaged.
@@ -26,9 +28,10 @@ pub enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Damage::Files(files) => {
-                let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-                write!(f, "{} {} damaged or missing", names.join(", "), if files.len() == 1 { "is" } else { "are" })
+            Damage::Files(files) => write!(f, "{}", told(files)),
+            Damage::FilesAtLeast(found) => {
+                let (files, reason) = &**found;
+                write!(f, "{} (and perhaps others, which could not all be looked at: {reason})", told(files))
             }
             Damage::LogEnd(Some(log)) => write!(f, "{} lacks its end, or a log after it is missing", log.display()),
             Damage::LogEnd(None) => write!(f, "its log is missing"),
@@ -36,6 +39,11 @@ impl fmt::Display for Damage {
             Damage::Unexamined(reason) => write!(f, "which of its files is damaged could not be looked for ({reason})"),
         }
     }
+}
+
+fn told(files: &[PathBuf]) -> String {
+    let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    format!("{} {} damaged or missing", names.join(", "), if files.len() == 1 { "is" } else { "are" })
 }
 
 /// What is damaged in a store that RocksDB refuses with these words. Reads every file; changes none.
@@ -57,9 +65,10 @@ pub(super) fn of_refused(directory: &Path, words: &str) -> Damage {
     damaged.sort();
     damaged.dedup();
     match hindered {
-        _ if !damaged.is_empty() => Damage::Files(damaged),
-        Some(error) => Damage::Unexamined(error.to_string()),
-        None => Damage::Unseen,
+        Some(error) if damaged.is_empty() => Damage::Unexamined(error.to_string()),
+        Some(error) => Damage::FilesAtLeast(Box::new((damaged, error.to_string()))),
+        None if damaged.is_empty() => Damage::Unseen,
+        None => Damage::Files(damaged),
     }
 }
 

@@ -36,26 +36,35 @@ impl Shared {
             }
             let is_taken_in = match turnstile.accept() {
                 Ok(Some(stream)) => self.open(number, stream),
-                Ok(None) => true,
+                Ok(None) => {
+                    turnstile.wait();
+                    continue;
+                }
                 Err(error) => {
                     if let Some(before) = self.complaints.take() {
                         warn!(%error, before, "connections to the verify socket cannot be accepted");
                     }
                     drop(spare.take());
-                    match turnstile.accept_now() {
+                    let accepted = turnstile.accept();
+                    spare = File::open("/dev/null").ok();
+                    match accepted {
+                        Ok(Some(stream)) if spare.is_some() => self.open(number, stream),
                         Ok(Some(stream)) => {
+                            self.turn_away(&stream, Refusal::Descriptors);
+                            drop(stream);
                             spare = File::open("/dev/null").ok();
-                            if spare.is_some() {
-                                self.open(number, stream);
-                            } else {
-                                self.turn_away(&stream, Refusal::Descriptors);
-                            }
+                            false
                         }
-                        Ok(None) => {}
-                        Err(_) => thread::sleep(ACCEPT_PAUSE),
+                        // The kernel looks for a descriptor before it looks whether anybody waits.
+                        Ok(None) => {
+                            turnstile.wait();
+                            continue;
+                        }
+                        Err(_) => {
+                            thread::sleep(ACCEPT_PAUSE);
+                            continue;
+                        }
                     }
-                    spare = spare.or_else(|| File::open("/dev/null").ok());
-                    true
                 }
             };
             if !is_taken_in {

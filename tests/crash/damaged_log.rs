@@ -47,15 +47,21 @@ fn a_damaged_log_is_named_by_the_daemon_and_the_check() {
     let log = newest_log(&data);
     harm(&log, |bytes| bytes / 2);
     let named = format!("; {} is damaged or missing: look at the disk, and restore a backup", log.display());
-    for has_scratch in [true, true, false] {
-        if !has_scratch {
-            fs::remove_dir(daemon.home().join("scratch")).expect("an empty folder");
-        }
+    for _ in 0..2 {
         let (code, said) = daemon.fail_to_start();
         assert!(code == 74 && said.contains(&named), "{code}: {said}");
         let checked = check(&daemon);
         assert!(checked.code != 0 && checked.stdout.contains(&log.display().to_string()), "{checked:?}");
     }
+
+    // Another file besides, and no place to look at the tables: what was found is named even so.
+    let current = data.join("db/CURRENT");
+    harm(&current, |_| 0);
+    fs::remove_dir(daemon.home().join("scratch")).expect("an empty folder");
+    let (code, said) = daemon.fail_to_start();
+    let named =
+        format!("{}, {} are damaged or missing (and perhaps others, which could not all be looked at: ", log.display(), current.display());
+    assert!(code == 74 && said.contains(&named), "{code}: {said}");
 }
 
 fn newest_log(data: &Path) -> PathBuf {
