@@ -15,7 +15,7 @@ const QUEUE: u32 = 4_096;
 /// The same in a flood. The queue is first come, first served, and those who flood keep it full: others wait behind it.
 const QUEUE_IN_FLOOD: u32 = 128;
 /// After so many were turned away, a pause: where the last one was shortly before and nobody waits; in a flood, in any case.
-const AT_ONCE: u32 = 32;
+const AT_ONCE: u32 = 64;
 const PAUSE: Duration = Duration::from_millis(1);
 /// Also how long after its last pause a flood is over, if nobody waits.
 const SHORTLY: Duration = Duration::from_millis(100);
@@ -190,10 +190,10 @@ mod tests {
         let in_queue = |turnstile: &mut Turnstile<'_, _>| (0..).take_while(|_| turnstile.accept().unwrap().is_some()).count();
         in_queue(&mut turnstile);
         assert_eq!(room(&mut turnstile), QUEUE_IN_FLOOD as usize + 1, "the kernel lets one more wait than it is told");
-        drop(fill(&path, 100));
+        drop(fill(&path, 300));
         let begun = Instant::now();
-        turn_away(&mut turnstile, 96);
-        assert!(begun.elapsed() >= 3 * PAUSE, "a pause after each {AT_ONCE}");
+        turn_away(&mut turnstile, 2 * AT_ONCE);
+        assert!(begun.elapsed() >= 2 * PAUSE, "a pause after each {AT_ONCE}");
 
         turn_away_all(&mut turnstile);
         assert_eq!(room(&mut turnstile), QUEUE_IN_FLOOD as usize + 1, "it may go on");
