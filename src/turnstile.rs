@@ -21,8 +21,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 const SHORTLY: Duration = Duration::from_millis(100);
 /// Where the queue was not empty for so many that were turned away, more come than can be taken off it. (It may have been full before it was known who floods.)
 const FLOOD: u32 = 8 * QUEUE;
-/// After so long in a flood it is seen anew whether it is one: whether the queue is not empty, without pauses, for so many.
-const ANEW: Duration = Duration::from_secs(10);
+/// After so long in a flood it is seen anew whether it is one: whether the queue is not empty, without pauses, for so many. If it is, it is seen anew after twice as long, and so on.
+const ANEW_AT_FIRST: Duration = Duration::from_millis(500);
+const ANEW_AT_LAST: Duration = Duration::from_secs(16);
 const STILL_FLOOD: u32 = QUEUE;
 
 /// One thread accepts at a listener through this.
@@ -34,8 +35,26 @@ pub struct Turnstile<'a, W> {
     turned_away: u32,
     without_end: u32,
     paused_at: Option<Instant>,
-    /// Since when, as far as was seen, more come to be turned away than can be taken off the queue, if they do.
-    flood: Option<Instant>,
+    flood: Option<Flood>,
+}
+
+/// More come to be turned away than can be taken off the queue.
+#[derive(Clone, Copy)]
+struct Flood {
+    /// When that was seen.
+    since: Instant,
+    /// How long it is taken for granted.
+    anew: Duration,
+}
+
+impl Flood {
+    fn seen_now(anew: Duration) -> Flood {
+        Flood { since: Instant::now(), anew }
+    }
+
+    fn is_looked_at_anew(self) -> bool {
+        self.since.elapsed() > self.anew
+    }
 }
 
 impl<'a, W: AsFd> Turnstile<'a, W> {
@@ -50,7 +69,7 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
     ///
     /// # Errors
     /// Those of `accept`. The connection stays in the queue; there may be none, where the process has no descriptor left.
-    pub fn accept(&mut self) -> io::Result<Option<UnixStream>> {
+    pub fn accept(&self) -> io::Result<Option<UnixStream>> {
         match self.listener.accept() {
             Ok((stream, _)) => Ok(Some(stream)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
@@ -65,7 +84,7 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
             let is_often = self.paused_shortly_before();
             self.pause(is_often);
         }
-        if !self.paused_shortly_before() || self.flood.is_some_and(|since| since.elapsed() > ANEW) {
+        if !self.paused_shortly_before() || self.flood.is_some_and(Flood::is_looked_at_anew) {
             self.end_flood();
         }
         let mut awaited = [PollFd::new(self.listener, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
@@ -77,16 +96,18 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
     pub fn turned_away(&mut self) {
         self.turned_away += 1;
         self.without_end += 1;
-        if let Some(since) = self.flood {
-            let is_looked_at_anew = since.elapsed() > ANEW;
-            if is_looked_at_anew && self.without_end >= STILL_FLOOD {
-                self.flood = Some(Instant::now());
-            } else if !is_looked_at_anew && self.turned_away >= AT_ONCE {
-                self.pause(true);
+        match self.flood {
+            Some(flood) if flood.is_looked_at_anew() => {
+                if self.without_end >= STILL_FLOOD {
+                    self.flood = Some(Flood::seen_now(ANEW_AT_LAST.min(flood.anew * 2)));
+                }
             }
-        } else if self.without_end >= FLOOD {
-            self.flood = Some(Instant::now());
-            self.let_wait(QUEUE_IN_FLOOD);
+            Some(_) if self.turned_away >= AT_ONCE => self.pause(true),
+            None if self.without_end >= FLOOD => {
+                self.flood = Some(Flood::seen_now(ANEW_AT_FIRST));
+                self.let_wait(QUEUE_IN_FLOOD);
+            }
+            _ => {}
         }
     }
 
@@ -201,16 +222,23 @@ mod tests {
         turnstile.wait();
         assert_eq!(room(&mut turnstile), 300, "it is over");
 
-        // Long after it began: still as many as before, and then few, which is no flood any more.
+        // After a while, and after twice as long, and so on: still as many as before. Then few, which is no flood any more.
         keep_full(&mut turnstile);
-        turnstile.flood = Instant::now().checked_sub(2 * ANEW);
-        while turnstile.flood.is_some_and(|since| since.elapsed() > ANEW) {
-            turn_away(&mut turnstile, 100);
-            drop(fill(&path, 200));
+        let time_passes = |turnstile: &mut Turnstile<'_, _>| {
+            let flood = turnstile.flood.as_mut().unwrap();
+            flood.since = flood.since.checked_sub(flood.anew).unwrap();
+        };
+        for seconds in [1, 2, 4, 8, 16, 16] {
+            time_passes(&mut turnstile);
+            while turnstile.flood.is_some_and(Flood::is_looked_at_anew) {
+                turn_away(&mut turnstile, 100);
+                drop(fill(&path, 200));
+            }
+            assert_eq!(turnstile.flood.unwrap().anew, Duration::from_secs(seconds));
         }
         in_queue(&mut turnstile);
         assert_eq!(room(&mut turnstile), QUEUE_IN_FLOOD as usize + 1);
-        turnstile.flood = Instant::now().checked_sub(2 * ANEW);
+        time_passes(&mut turnstile);
         drop(fill(&path, 1));
         turn_away_all(&mut turnstile);
         assert_eq!(room(&mut turnstile), 300);

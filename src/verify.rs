@@ -66,11 +66,11 @@ impl Door {
     pub fn verify(&self, requests: &[Verify<'_>], now: &dyn Fn() -> Instant, lane: usize, mut answer: impl FnMut(&Response<'_>)) {
         for round in requests.chunks(ROUND) {
             let pin = self.index.pin();
-            let mut tags = ArrayVec::<Tag, ROUND>::new();
-            for request in round {
-                let tag = self.recogniser.tag(request.token);
-                self.index.expect(tag, &pin);
-                tags.push(tag);
+            // Tags first: memory that is asked for in one go is on the way together, also where the processor has to find its page before it goes on.
+            let tags: ArrayVec<Tag, ROUND> = round.iter().map(|request| self.recogniser.tag(request.token)).collect();
+            tags.iter().for_each(|&tag| self.index.expect(tag, &pin));
+            if round.len() > 1 {
+                tags.iter().for_each(|&tag| self.index.expect_beyond(tag, &pin));
             }
             // What does not need the secrets comes first, while their memory is on the way.
             let mut digests = ArrayVec::<Digest, ROUND>::new();
@@ -124,11 +124,8 @@ impl Door {
     /// Makes the digests of a round's tokens while the memory of their tags is on the way, and has that of their secrets come at the same time.
     #[cold]
     fn look_ahead(&self, round: &[Verify<'_>], digests: &mut ArrayVec<Digest, ROUND>, pin: &Pin) {
-        for request in round {
-            let digest = self.peppers.current.digest(&token_sha256(request.token));
-            self.index.expect_digest(&digest, pin);
-            digests.push(digest);
-        }
+        digests.extend(round.iter().map(|request| self.peppers.current.digest(&token_sha256(request.token))));
+        digests.iter().for_each(|digest| self.index.expect_digest(digest, pin));
         digests.iter().for_each(|digest| self.index.expect_secret(digest, pin));
     }
 

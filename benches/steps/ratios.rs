@@ -105,11 +105,10 @@ fn counted_or_not(name: &str, door: &Door, requests: &Requests, now: Instant) {
 fn without_count(door: &Door, requests: &[Verify<'_>], now: Instant, mut answer: impl FnMut(&Response<'_>)) {
     let pin = door.index.pin();
     for round in requests.chunks(ROUND) {
-        let mut tags = ArrayVec::<Tag, ROUND>::new();
-        for request in round {
-            let tag = door.recogniser.tag(request.token);
-            door.index.expect(tag, &pin);
-            tags.push(tag);
+        let tags: ArrayVec<Tag, ROUND> = round.iter().map(|request| door.recogniser.tag(request.token)).collect();
+        tags.iter().for_each(|&tag| door.index.expect(tag, &pin));
+        if round.len() > 1 {
+            tags.iter().for_each(|&tag| door.index.expect_beyond(tag, &pin));
         }
         for (request, tag) in round.iter().zip(tags) {
             let address = request.address.ip();

@@ -118,6 +118,12 @@ impl Index {
         self.sightings.prefetch(tag, &pin.0);
     }
 
+    /// Asks for the memory of the place that the tag is in, if that is not the first that [`Index::recognise`] will look at, of which the memory should be there.
+    #[inline]
+    pub fn expect_beyond(&self, tag: Tag, pin: &Pin) {
+        self.sightings.prefetch_beyond(tag, &pin.0);
+    }
+
     /// Asks for the memory where [`Index::find`] begins.
     pub fn expect_digest(&self, digest: &[u8; 32], pin: &Pin) {
         self.table.prefetch(found_by(digest), &pin.0);

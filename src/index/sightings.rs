@@ -80,9 +80,22 @@ impl Sightings {
     #[inline]
     pub(super) fn prefetch(&self, tag: Tag, guard: &Guard) {
         if let Some(reserved) = self.reserved(guard) {
-            let place = &reserved.window(tag)[0];
-            fetch(&place.0[0]);
-            fetch(&place.0[WORDS / 2]);
+            reserved.window(tag)[0].prefetch();
+        }
+    }
+
+    /// Asks for the memory of the other places in which the tag may be, if it is not at home: of one in four, where half of the homes are taken.
+    #[inline]
+    pub(super) fn prefetch_beyond(&self, tag: Tag, guard: &Guard) {
+        let Some(reserved) = self.reserved(guard) else { return };
+        let window = reserved.window(tag);
+        let mut hops = window[0].hops() & !1;
+        if hops == 0 || same(window[0].tag(), tag) {
+            return;
+        }
+        while hops != 0 {
+            window[hops.trailing_zeros() as usize].prefetch();
+            hops &= hops - 1;
         }
     }
 
@@ -223,6 +236,13 @@ impl Drop for Reserved {
 }
 
 impl Place {
+    /// Asks for its memory.
+    #[inline]
+    fn prefetch(&self) {
+        fetch(&self.0[0]);
+        fetch(&self.0[WORDS / 2]);
+    }
+
     #[inline]
     fn tag(&self) -> Tag {
         [self.0[TAG].load(Ordering::Relaxed), self.0[TAG + 1].load(Ordering::Relaxed)]
