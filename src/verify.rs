@@ -67,7 +67,8 @@ impl Door {
         for round in requests.chunks(ROUND) {
             let pin = self.index.pin();
             // Tags first: memory that is asked for in one go is on the way together, also where the processor has to find its page before it goes on.
-            let tags: ArrayVec<Tag, ROUND> = round.iter().map(|request| self.recogniser.tag(request.token)).collect();
+            let mut tags = ArrayVec::<Tag, ROUND>::new();
+            tags.extend(round.iter().map(|request| self.recogniser.tag(request.token)));
             tags.iter().for_each(|&tag| self.index.expect(tag, &pin));
             if round.len() > 1 {
                 tags.iter().for_each(|&tag| self.index.expect_beyond(tag, &pin));

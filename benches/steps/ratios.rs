@@ -105,7 +105,8 @@ fn counted_or_not(name: &str, door: &Door, requests: &Requests, now: Instant) {
 fn without_count(door: &Door, requests: &[Verify<'_>], now: Instant, mut answer: impl FnMut(&Response<'_>)) {
     let pin = door.index.pin();
     for round in requests.chunks(ROUND) {
-        let tags: ArrayVec<Tag, ROUND> = round.iter().map(|request| door.recogniser.tag(request.token)).collect();
+        let mut tags = ArrayVec::<Tag, ROUND>::new();
+        tags.extend(round.iter().map(|request| door.recogniser.tag(request.token)));
         tags.iter().for_each(|&tag| door.index.expect(tag, &pin));
         if round.len() > 1 {
             tags.iter().for_each(|&tag| door.index.expect_beyond(tag, &pin));
