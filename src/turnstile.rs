@@ -96,18 +96,19 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
     pub fn turned_away(&mut self) {
         self.turned_away += 1;
         self.without_end += 1;
-        match self.flood {
-            Some(flood) if flood.is_looked_at_anew() => {
-                if self.without_end >= STILL_FLOOD {
-                    self.flood = Some(Flood::seen_now(ANEW_AT_LAST.min(flood.anew * 2)));
-                }
-            }
-            Some(_) if self.turned_away >= AT_ONCE => self.pause(true),
-            None if self.without_end >= FLOOD => {
+        let Some(flood) = self.flood else {
+            if self.without_end >= FLOOD {
                 self.flood = Some(Flood::seen_now(ANEW_AT_FIRST));
                 self.let_wait(QUEUE_IN_FLOOD);
             }
-            _ => {}
+            return;
+        };
+        if !flood.is_looked_at_anew() {
+            if self.turned_away >= AT_ONCE {
+                self.pause(true);
+            }
+        } else if self.without_end >= STILL_FLOOD {
+            self.flood = Some(Flood::seen_now(ANEW_AT_LAST.min(flood.anew * 2)));
         }
     }
 
