@@ -70,6 +70,7 @@ impl Door {
             let mut tags = ArrayVec::<Tag, ROUND>::new();
             tags.extend(round.iter().map(|request| self.recogniser.tag(request.token)));
             tags.iter().for_each(|&tag| self.index.expect(tag, &pin));
+            // One alone would only wait for its home, for which there is other work to do below.
             if round.len() > 1 {
                 tags.iter().for_each(|&tag| self.index.expect_beyond(tag, &pin));
             }
