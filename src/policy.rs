@@ -109,7 +109,7 @@ mod tests {
     ) -> Box<Rules> {
         let networks: Vec<_> = networks.iter().map(|n| n.parse().unwrap()).collect();
         let countries = countries.iter().map(|c| c.parse().unwrap()).collect();
-        Rules::compile(exact.to_vec(), prefixes.iter().map(|&p| p.into()).collect(), &networks, countries, unknown_country)
+        Rules::compile(exact.to_vec(), prefixes.to_vec(), &networks, countries, unknown_country)
     }
 
     fn calling(name: &str, id: Option<FunctionId>, restricted: bool) -> Circumstances<'_> {

@@ -241,7 +241,7 @@ fn verdict(settings: &Settings, strict: bool, places: bool, (function, address):
     for grant in &settings.grants {
         match grant {
             Grant::Exact(name) => exact.push(number(name)),
-            Grant::Prefix(prefix) => prefixes.push(prefix.as_str().into()),
+            Grant::Prefix(prefix) => prefixes.push(prefix.as_str()),
         }
     }
     let rules = Rules::compile(exact, prefixes, &settings.networks, settings.countries.clone(), settings.unknown_country);

@@ -47,8 +47,9 @@ const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
 const HOUR_MS: u64 = 3_600_000;
 
 impl Census {
-    pub(super) fn new(pepper: PepperId, at: Instant) -> Census {
-        Census { pepper, at, places: [0; PLACES], steps: Vec::new() }
+    /// Of about so many steps, or fewer: address space, of which the kernel gives what is written to.
+    pub(super) fn new(pepper: PepperId, at: Instant, about: usize) -> Census {
+        Census { pepper, at, places: [0; PLACES], steps: Vec::with_capacity(about) }
     }
 
     pub(super) fn add(&mut self, key: &Key) {
@@ -270,8 +271,8 @@ mod tests {
         ) {
             let mut keys: Vec<Key> = first.iter().map(key).collect();
             let within = [Span(1), Span(HOUR), Span(HOUR * 5 + 7), Span(HOUR * 30)];
-            let mut census = Census::new(CURRENT, Instant(HOUR));
-            let mut other_half = Census::new(CURRENT, Instant(HOUR));
+            let mut census = Census::new(CURRENT, Instant(HOUR), 0);
+            let mut other_half = Census::new(CURRENT, Instant(HOUR), 0);
             let (some, others) = keys.split_at(keys.len() / 2);
             some.iter().for_each(|key| census.add(key));
             others.iter().for_each(|key| other_half.add(key));

@@ -23,8 +23,24 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    fn new(pepper: PepperId, time: Time) -> Loaded {
-        Loaded { counts: Counts::default(), census: Census::new(pepper, time.now), needs: PepperNeeds::default(), revisions: 0 }
+    fn new(pepper: PepperId, time: Time, about_keys: usize) -> Loaded {
+        let census = Census::new(pepper, time.now, about_keys);
+        Loaded { counts: Counts::default(), census, needs: PepperNeeds::default(), revisions: 0 }
+    }
+
+    fn add(&mut self, key: &Key, time: Time) {
+        self.counts.add(key);
+        self.census.add(key);
+        self.needs.add(key, time);
+        self.revisions = self.revisions.saturating_add(key.revision);
+    }
+
+    fn join(mut self, other: Loaded) -> Loaded {
+        self.counts.join(&other.counts);
+        self.census.join(other.census);
+        self.needs.join(other.needs);
+        self.revisions += other.revisions;
+        self
     }
 }
 
@@ -40,24 +56,20 @@ pub(super) fn load(store: &Store, index: &Index, pepper: PepperId, time: Time) -
     index.reserve(store.about_keys());
     let ranges = Ranges { store, ranges: store.key_ranges()?, taken: AtomicUsize::new(0) };
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS)).min(ranges.ranges.len());
+    let loaded = || Loaded::new(pepper, time, store.about_keys());
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| ranges.publish(index, pepper, time))).collect();
-        let mut loaded = Loaded::new(pepper, time);
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(|| ranges.publish(index, time, loaded()))).collect();
+        let mut all = ranges.publish(index, time, loaded())?;
         for worker in workers {
-            let part = worker.join().map_err(|_| CatalogError::Panicked)??;
-            loaded.counts.join(&part.counts);
-            loaded.census.join(part.census);
-            loaded.needs.join(part.needs);
-            loaded.revisions += part.revisions;
+            all = all.join(worker.join().map_err(|_| CatalogError::Panicked)??);
         }
-        Ok(loaded)
+        Ok(all)
     })
 }
 
 impl Ranges<'_> {
     /// Publishes ranges until none is left, or another thread has failed.
-    fn publish(&self, index: &Index, pepper: PepperId, time: Time) -> Result<Loaded, CatalogError> {
-        let mut loaded = Loaded::new(pepper, time);
+    fn publish(&self, index: &Index, time: Time, mut loaded: Loaded) -> Result<Loaded, CatalogError> {
         while let Some(range) = self.ranges.get(self.taken.fetch_add(1, Ordering::Relaxed)) {
             let mut keys = self.store.keys_in(range);
             loop {
@@ -76,13 +88,13 @@ impl Ranges<'_> {
 
 /// Publishes the next keys, and tells how many there were.
 fn publish(keys: &mut Keys, index: &Index, time: Time, loaded: &mut Loaded) -> Result<usize, CatalogError> {
-    let keys: Vec<Key> = keys.take(PUBLISHED_AT_ONCE).collect::<Result<_, _>>()?;
-    index.publish_all(&keys).map_err(|(key, holder)| CatalogError::SharedToken { key, holder: holder.0 })?;
-    for key in &keys {
-        loaded.counts.add(key);
-        loaded.census.add(key);
-        loaded.needs.add(key, time);
-        loaded.revisions = loaded.revisions.saturating_add(key.revision);
-    }
-    Ok(keys.len())
+    let (mut count, mut failed) = (0, None);
+    // One key at a time, of which nothing but what the index takes is kept: a piece of memory that was just given back is the next one that is asked for.
+    let next = keys.take(PUBLISHED_AT_ONCE).map_while(|key| key.map_err(|error| failed = Some(error)).ok());
+    let counted = next.inspect(|key| {
+        count += 1;
+        loaded.add(key, time);
+    });
+    index.publish_all(counted).map_err(|(key, holder)| CatalogError::SharedToken { key, holder: holder.0 })?;
+    failed.map_or(Ok(count), |error| Err(error.into()))
 }

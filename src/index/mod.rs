@@ -10,6 +10,7 @@ mod shared;
 mod sightings;
 mod table;
 
+use std::borrow::Borrow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_epoch::Guard;
@@ -19,7 +20,7 @@ use thiserror::Error;
 use crate::key::{Called, Function, Grant, Key, KeyId, Rules, Secret, Standing};
 
 use functions::Functions;
-use record::Record;
+use record::{Record, Unpublished};
 use shared::Pool;
 use sightings::{Sighting, Sightings};
 use table::Table;
@@ -70,6 +71,14 @@ pub struct Found<'p> {
 pub struct Recognised<'p> {
     sighting: Sighting,
     pin: &'p Pin,
+}
+
+/// What it takes to publish a key, but for the records of its secrets.
+struct Prepared {
+    id: KeyId,
+    rules: Box<Rules>,
+    /// How many there are.
+    secrets: usize,
 }
 
 /// Another key already has a secret with this digest: the same token was imported twice.
@@ -182,15 +191,21 @@ impl Index {
     ///
     /// # Errors
     /// Another key has one of the secrets of the key returned; those before it are published.
-    pub fn publish_all<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Result<(), (KeyId, Duplicate)> {
+    pub fn publish_all(&self, keys: impl IntoIterator<Item = impl Borrow<Key>>) -> Result<(), (KeyId, Duplicate)> {
+        // Before the lock, so that a start prepares keys on several cores; and each key is let go of as soon as it is prepared.
+        let (mut prepared, mut records) = (Vec::new(), Vec::new());
+        for key in keys {
+            prepared.push(self.prepare(key.borrow(), &mut records));
+        }
         let guard = crossbeam_epoch::pin();
-        // Before the lock, so that a start compiles on several cores.
-        let compiled: Vec<_> = keys.into_iter().map(|key| (key, self.compile(key, &guard))).collect();
         let mut pool = self.publishing.lock();
-        let digests = compiled.iter().flat_map(|(key, _)| &key.secrets).map(|secret| found_by(&secret.digest));
-        digests.for_each(|digest| self.table.prefetch(digest, &guard));
-        for (key, rules) in &compiled {
-            self.publish_compiled(key, rules, &mut pool, &guard).map_err(|duplicate| (key.id, duplicate))?;
+        records.iter().for_each(|record| self.table.prefetch(record.digest(), &guard));
+        let mut records = records.into_iter();
+        for Prepared { id, rules, secrets } in prepared {
+            self.own(id, &records.as_slice()[..secrets], &guard).map_err(|duplicate| (id, duplicate))?;
+            for record in records.by_ref().take(secrets) {
+                self.put(record.with(pool.take(&rules)), &mut pool, &guard);
+            }
         }
         self.sightings.reserve(self.table.len(), &guard);
         Ok(())
@@ -203,25 +218,29 @@ impl Index {
         self.table.reserve(secrets, &guard);
     }
 
-    fn publish_compiled(&self, key: &Key, rules: &Rules, pool: &mut Pool, guard: &Guard) -> Result<(), Duplicate> {
-        for secret in &key.secrets {
-            if let Some(other) = self.table.find(found_by(&secret.digest), guard).filter(|record| record.id() != key.id) {
-                return Err(Duplicate(other.id()));
-            }
-        }
-        for secret in &key.secrets {
-            let standing = standing_of(key, secret);
-            let shared = pool.take(rules);
-            let record = Record::make(found_by(&secret.digest), key.id, secret.version, &standing, shared, &key.settings.account);
-            if let Some(replaced) = self.table.put(record, guard) {
-                self.sightings.replace(replaced, record, guard);
-                pool.let_go(replaced.shared_rules(), guard);
-                let address = replaced.address();
-                // SAFETY: no reader that pins from now on can reach the replaced record, and only here was it replaced.
-                unsafe { guard.defer_unchecked(move || Record::at(address).free()) };
-            }
-        }
-        Ok(())
+    /// Makes the records of a key's secrets, and says what else it takes to publish them.
+    fn prepare(&self, key: &Key, records: &mut Vec<Unpublished>) -> Prepared {
+        let account = &key.settings.account;
+        let record =
+            |secret: &Secret| Unpublished::make(found_by(&secret.digest), key.id, secret.version, &standing_of(key, secret), account);
+        records.extend(key.secrets.iter().map(record));
+        Prepared { id: key.id, rules: self.compile(key, &crossbeam_epoch::pin()), secrets: key.secrets.len() }
+    }
+
+    /// Whether none of the records' secrets is another key's.
+    fn own(&self, id: KeyId, records: &[Unpublished], guard: &Guard) -> Result<(), Duplicate> {
+        let others = records.iter().filter_map(|record| self.table.find(record.digest(), guard)).find(|record| record.id() != id);
+        others.map_or(Ok(()), |other| Err(Duplicate(other.id())))
+    }
+
+    /// Shows the record in place of the one of the same secret.
+    fn put(&self, record: Record<'static>, pool: &mut Pool, guard: &Guard) {
+        let Some(replaced) = self.table.put(record, guard) else { return };
+        self.sightings.replace(replaced, record, guard);
+        pool.let_go(replaced.shared_rules(), guard);
+        let address = replaced.address();
+        // SAFETY: no reader that pins from now on can reach the replaced record, and only here was it replaced.
+        unsafe { guard.defer_unchecked(move || Record::at(address).free()) };
     }
 
     /// Whether every reader finds each secret of the key as the key is.
@@ -256,7 +275,7 @@ impl Index {
         for grant in &key.settings.grants {
             match grant {
                 Grant::Exact(name) => exact.extend(self.functions.called(name.as_str(), guard).id),
-                Grant::Prefix(prefix) => prefixes.push(prefix.as_str().into()),
+                Grant::Prefix(prefix) => prefixes.push(prefix.as_str()),
             }
         }
         let settings = &key.settings;

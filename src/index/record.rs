@@ -46,16 +46,12 @@ const DISABLED: u8 = 4;
 pub(super) const NEVER: u64 = (1 << 48) - 1;
 const _: () = assert!((crate::key::limits::INSTANT_MS as u64) < NEVER);
 
-impl Record<'static> {
-    /// Makes a record, which lives until [`Record::free`].
-    pub(super) fn make(
-        digest: Words,
-        id: KeyId,
-        version: u16,
-        standing: &Standing,
-        rules: SharedRules<'_>,
-        account: &str,
-    ) -> Record<'static> {
+/// A record that nobody can reach yet, and that gets its rules when it is published. If it is not, its memory is given back.
+pub(super) struct Unpublished(Record<'static>);
+
+impl Unpublished {
+    /// Makes one without rules.
+    pub(super) fn make(digest: Words, id: KeyId, version: u16, standing: &Standing, account: &str) -> Unpublished {
         let Standing { deleted, revoked, disabled, not_before, expires_at, retires_at } = *standing;
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let head = Head {
@@ -64,7 +60,7 @@ impl Record<'static> {
             not_before: low48(milliseconds(not_before)),
             expires_at: low48(milliseconds(expires_at)),
             retires_at: low48(milliseconds(retires_at)),
-            rules: low48(rules.address()),
+            rules: low48(0),
             version,
             flags: flag(deleted, DELETED) | flag(revoked, REVOKED) | flag(disabled, DISABLED),
             // More bytes are written behind the head than it says there are, if this is cut short.
@@ -77,8 +73,27 @@ impl Record<'static> {
             let Some(place) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
             place.add(HEAD_BYTES).copy_from_nonoverlapping(NonNull::from(account).cast(), account.len());
             place.cast().write(head);
-            Record { head: place.cast(), read_under: PhantomData }
+            Unpublished(Record { head: place.cast(), read_under: PhantomData })
         }
+    }
+
+    /// The record with its rules, which lives until [`Record::free`].
+    pub(super) fn with(self, rules: SharedRules<'_>) -> Record<'static> {
+        let record = std::mem::ManuallyDrop::new(self).0;
+        // SAFETY: `make` wrote the head, and nobody else has it yet.
+        unsafe { (*record.head.as_ptr()).rules = low48(rules.address()) };
+        record
+    }
+
+    pub(super) fn digest(&self) -> Words {
+        self.0.digest()
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has it, and it is not kept behind this.
+        unsafe { self.0.free() };
     }
 }
 
@@ -136,7 +151,7 @@ impl<'g> Record<'g> {
     }
 
     pub(super) fn shared_rules(self) -> SharedRules<'g> {
-        // SAFETY: `make` was given them, and they are let go only together with the record.
+        // SAFETY: `Unpublished::with` was given them, and they are let go only together with the record.
         unsafe { SharedRules::at(number(&self.head().rules)) }
     }
 

@@ -3,7 +3,7 @@ use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ahash::AHashSet;
 use crossbeam_epoch::Guard;
@@ -22,8 +22,15 @@ pub(super) struct SharedRules<'g> {
 #[repr(C)]
 struct Block {
     /// Records that have them. Only the publisher counts.
-    users: AtomicUsize,
-    bytes: usize,
+    users: AtomicU32,
+    bytes: u32,
+}
+
+impl Block {
+    /// Of the bytes behind it.
+    fn len(&self) -> usize {
+        self.bytes as usize
+    }
 }
 
 /// All rules that records have, to be found by what they say. Only the publisher uses it.
@@ -52,7 +59,7 @@ impl<'g> SharedRules<'g> {
 
     pub(super) fn rules(self) -> &'g Rules {
         // SAFETY: `make` wrote the block and so many bytes behind it, and nobody changes them while `'g` lasts.
-        let bytes = unsafe { std::slice::from_raw_parts(self.block.as_ptr().add(1).cast::<u8>(), self.block().bytes) };
+        let bytes = unsafe { std::slice::from_raw_parts(self.block.as_ptr().add(1).cast::<u8>(), self.block().len()) };
         Rules::from_bytes(bytes)
     }
 
@@ -72,7 +79,7 @@ impl<'g> SharedRules<'g> {
         unsafe {
             let Some(place) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
             let block: NonNull<Block> = place.cast();
-            block.write(Block { users: AtomicUsize::new(0), bytes: bytes.len() });
+            block.write(Block { users: AtomicU32::new(0), bytes: bytes.len() as u32 });
             block.add(1).cast::<u8>().copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
             SharedRules { block, read_under: PhantomData }
         }
@@ -81,7 +88,7 @@ impl<'g> SharedRules<'g> {
     /// # Safety
     /// Nobody reads the rules any more, and they are freed once.
     unsafe fn free(self) {
-        let layout = Self::layout(self.block().bytes);
+        let layout = Self::layout(self.block().len());
         // SAFETY: `make` allocated it by this layout.
         unsafe { dealloc(self.block.as_ptr().cast(), layout) }
     }

@@ -21,6 +21,9 @@ pub struct Rules([u8]);
 
 const UNKNOWN_COUNTRY_PASSES: u8 = 1;
 const WIDE_COUNTS: u8 = 2;
+/// Of a network: its address and the length of its prefix.
+const IPV4_BYTES: usize = 5;
+const IPV6_BYTES: usize = 17;
 
 /// Where a secret and its key stand, but for the rules: what the first checks of a verdict look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,7 +60,7 @@ impl Rules {
     /// A list or a prefix is over its limit.
     pub fn compile(
         mut exact: Vec<FunctionId>,
-        mut prefixes: Vec<Box<str>>,
+        mut prefixes: Vec<&str>,
         networks: &[Network],
         mut countries: Vec<Country>,
         unknown_country: UnknownCountry,
@@ -76,14 +79,20 @@ impl Rules {
                 IpNet::V6(net) => ipv6.push(net.trunc()),
             }
         }
-        let (ipv4, ipv6) = (Ipv4Net::aggregate(&ipv4), Ipv6Net::aggregate(&ipv6));
+        // One is its own aggregate.
+        let ipv4 = if ipv4.len() > 1 { Ipv4Net::aggregate(&ipv4) } else { ipv4 };
+        let ipv6 = if ipv6.len() > 1 { Ipv6Net::aggregate(&ipv6) } else { ipv6 };
         let counts = [exact.len(), prefixes.len(), ipv4.len(), ipv6.len(), countries.len()];
         let wide = counts.iter().any(|count| *count > usize::from(u8::MAX));
         let passes = unknown_country == UnknownCountry::Allow;
-        let mut bytes = vec![(u8::from(passes) * UNKNOWN_COUNTRY_PASSES) | (u8::from(wide) * WIDE_COUNTS)];
+        let count_bytes = if wide { 2 } else { 1 };
+        let text = prefixes.iter().map(|prefix| 1 + prefix.len()).sum::<usize>();
+        let numbers = ipv4.len() * IPV4_BYTES + ipv6.len() * IPV6_BYTES + (exact.len() + countries.len()) * 2;
+        let mut bytes = Vec::with_capacity(1 + SECTIONS * count_bytes + numbers + text);
+        bytes.push((u8::from(passes) * UNKNOWN_COUNTRY_PASSES) | (u8::from(wide) * WIDE_COUNTS));
         for count in counts {
             let count = u16::try_from(count).expect("a key's lists are within their limits");
-            bytes.extend(&count.to_le_bytes()[..if wide { 2 } else { 1 }]);
+            bytes.extend(&count.to_le_bytes()[..count_bytes]);
         }
         for net in &ipv4 {
             bytes.extend(u32::from(net.network()).to_le_bytes());
@@ -146,8 +155,8 @@ fn entries<const BYTES: usize>(bytes: &[u8], count: usize) -> (&[[u8; BYTES]], &
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sections<'r> {
     unknown_country_passes: bool,
-    ipv4: &'r [[u8; 5]],
-    ipv6: &'r [[u8; 17]],
+    ipv4: &'r [[u8; IPV4_BYTES]],
+    ipv6: &'r [[u8; IPV6_BYTES]],
     exact: &'r [[u8; 2]],
     countries: &'r [[u8; 2]],
     prefixes: &'r [u8],
@@ -169,7 +178,7 @@ impl Sections<'_> {
         match address {
             IpAddr::V4(v4) => {
                 let address = u32::from(v4);
-                let first = |[a, b, c, d, _]: &[u8; 5]| u32::from_le_bytes([*a, *b, *c, *d]);
+                let first = |[a, b, c, d, _]: &[u8; IPV4_BYTES]| u32::from_le_bytes([*a, *b, *c, *d]);
                 holds(
                     self.ipv4,
                     |network| first(network) <= address,
@@ -178,7 +187,7 @@ impl Sections<'_> {
             }
             IpAddr::V6(v6) => {
                 let address = u128::from(v6);
-                let first = |network: &[u8; 17]| u128::from_le_bytes(*network.first_chunk().expect("17 bytes"));
+                let first = |network: &[u8; IPV6_BYTES]| u128::from_le_bytes(*network.first_chunk().expect("17 bytes"));
                 holds(
                     self.ipv6,
                     |network| first(network) <= address,
@@ -271,7 +280,7 @@ mod tests {
         let exact = [300, 2, 9].map(FunctionId).to_vec();
         let countries = ["FR", "DE"].map(|c| c.parse().unwrap()).to_vec();
         let longest = "x".repeat(crate::key::limits::FUNCTION_BYTES);
-        let prefixes = ["leads.", &longest].map(Box::from).to_vec();
+        let prefixes = vec!["leads.", &*longest];
         let compiled = Rules::compile(exact, prefixes, &networks, countries, UnknownCountry::Allow);
         let rules = Rules::from_bytes(compiled.bytes()).sections();
         assert!(rules.has_networks() && rules.has_countries());
@@ -283,7 +292,7 @@ mod tests {
         assert!(rules.covers_address("192.0.2.1".parse().unwrap()) && !rules.covers_address("192.0.2.2".parse().unwrap()));
         assert_eq!(rules.unknown_country(), UnknownCountry::Allow);
         let many: Vec<FunctionId> = (0..400).map(|number| FunctionId(number * 2)).collect();
-        let compiled = Rules::compile(many.clone(), vec!["leads.".into()], &networks, vec![Country(*b"DE")], UnknownCountry::Deny);
+        let compiled = Rules::compile(many.clone(), vec!["leads."], &networks, vec![Country(*b"DE")], UnknownCountry::Deny);
         let wide = Rules::from_bytes(compiled.bytes()).sections();
         assert!(many.iter().all(|&function| wide.grants_exactly(function)) && !wide.grants_exactly(FunctionId(401)));
         assert!(wide.grants_by_prefix("leads.x") && wide.covers_country(Country(*b"DE")) && wide.unknown_country() == UnknownCountry::Deny);
@@ -297,6 +306,6 @@ mod tests {
         assert!(
             !nothing.has_networks() && !nothing.has_countries() && !nothing.grants_by_prefix("") && !nothing.grants_exactly(FunctionId(0))
         );
-        assert!(Rules::compile(vec![], vec!["".into()], &[], vec![], UnknownCountry::Deny).sections().grants_by_prefix("anything"));
+        assert!(Rules::compile(vec![], vec![""], &[], vec![], UnknownCountry::Deny).sections().grants_by_prefix("anything"));
     }
 }
