@@ -3,7 +3,7 @@
 use axum::Json;
 
 use super::ask::Ask;
-use super::health::troubles;
+use super::health::{StoreFailures, troubles};
 use super::problem::Failure;
 use super::routes::ReadProblems;
 use super::wire::{CountryDbStatus, FunctionCounts, KeyCounts, StatusView, StoreStatus};
@@ -15,8 +15,8 @@ use super::wire::{CountryDbStatus, FunctionCounts, KeyCounts, StatusView, StoreS
 )]
 pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
     let state = &ask.shared.state;
-    let (bytes, path, background_errors) =
-        ask.read(|store| Ok((store.bytes(), store.path().display().to_string(), store.background_errors()))).await?;
+    let (bytes, path, failures) =
+        ask.read(|store| Ok((store.bytes(), store.path().display().to_string(), StoreFailures::of(store)))).await?;
     let counts = state.catalog.counts();
     let index = &state.door.index;
     let refusing_changes = state.catalog.refusing();
@@ -29,7 +29,7 @@ pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
         loaded_at: database.loaded_at,
         ranges: database.ranges as u64,
     });
-    let problems: Vec<String> = troubles(state, &flush, background_errors).into_iter().map(|trouble| trouble.sentence).collect();
+    let problems: Vec<String> = troubles(state, &flush, &failures).into_iter().map(|trouble| trouble.sentence).collect();
     Ok(Json(StatusView {
         health: if problems.is_empty() { "ok" } else { "degraded" }.to_owned(),
         problems,
@@ -50,6 +50,7 @@ pub(super) async fn status(ask: Ask) -> Result<Json<StatusView>, Failure> {
             path,
             sequence: state.catalog.sequence(),
             refusing_changes,
+            in_memory_only: failures.held,
             bytes,
             pepper_id: state.catalog.pepper().to_string(),
             previous_pepper_id: state.catalog.previous_pepper().map(|pepper| pepper.to_string()),

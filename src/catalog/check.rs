@@ -213,7 +213,7 @@ fn index_part(catalog: &Catalog, suspects: &[KeyId], (secrets, tail): (u64, Head
     let begun = Watch::now();
     let mut waits = LOOKS_AGAIN;
     for &id in suspects {
-        let agrees = || matches!(store.key(id), Ok(Some(key)) if index.shows(&key)) || catalog.shared.in_memory_only.lock().contains(&id);
+        let agrees = || matches!(store.key(id), Ok(Some(key)) if index.shows(&key));
         while !agrees() && waits > 0 {
             waits -= 1;
             std::thread::sleep(BETWEEN_LOOKS);
@@ -231,9 +231,9 @@ fn index_part(catalog: &Catalog, suspects: &[KeyId], (secrets, tail): (u64, Head
     if other() {
         part.fault(format!("{} secrets are verified, but the store has {secrets}", index.secrets()));
     }
-    let in_memory_only = catalog.shared.in_memory_only.lock().len();
-    if in_memory_only > 0 {
-        part.note = Some(format!("{in_memory_only} keys are revoked, disabled or deleted in memory only, since the disk refused that"));
+    let held = store.held();
+    if held > 0 {
+        part.note = Some(format!("{held} keys are revoked, disabled or deleted in memory only, since the disk refused that"));
     }
     part.took = begun.elapsed();
     part

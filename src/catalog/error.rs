@@ -196,6 +196,17 @@ pub enum ChangeError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nor can it be looked up in the store what is to be shut.
+    #[error(
+        "{cause}; so {key} cannot be found by its name: revoke, disable or delete it by its id, which the answer to every verify of it has, and which takes effect in memory"
+    )]
+    Unread {
+        /// As it was given.
+        key: String,
+        /// Why it cannot be read.
+        #[source]
+        cause: StoreError,
+    },
     /// The daemon is stopping.
     #[error("doorward is stopping, and takes no more changes")]
     Stopping,
@@ -239,7 +250,7 @@ impl ChangeError {
             E::GrantNotRegistered(_) | E::Settings(_) | E::Limit(_) | E::Token(_) | E::PastExpiry { .. } => ChangeFault::Invalid,
             E::WeakToken(_) | E::NotThere { .. } | E::Field { .. } => ChangeFault::Invalid,
             E::OnKey { cause, .. } | E::Import { cause, .. } => cause.fault(),
-            E::Refusing(_) | E::EffectiveNotDurable(_) | E::Store(_) | E::Stopping => ChangeFault::Unavailable,
+            E::Refusing(_) | E::EffectiveNotDurable(_) | E::Store(_) | E::Unread { .. } | E::Stopping => ChangeFault::Unavailable,
         }
     }
 

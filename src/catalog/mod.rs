@@ -8,6 +8,7 @@ pub mod change;
 pub mod check;
 mod difference;
 mod draft;
+mod emergency;
 mod error;
 mod import;
 mod ledger;
@@ -38,7 +39,7 @@ pub use ledger::Standings;
 
 use chain::ChainKey;
 use change::{Change, ImportTurn, ImportedKey, Reply, Request};
-use draft::{Draft, DraftFunction};
+use draft::DraftFunction;
 use ledger::Ledger;
 use prepare::Preparer;
 use registry::Registry;
@@ -226,7 +227,6 @@ impl Catalog {
             ledger: Mutex::new(Ledger::from(loaded.census)),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
             refusing: Mutex::new(None),
-            in_memory_only: Mutex::default(),
             sequence: AtomicU64::new(head.sequence),
         });
         let writer = Writer {
@@ -239,7 +239,7 @@ impl Catalog {
             shared: shared.clone(),
             time: time.clone(),
             swept_at: started.floor,
-            emergency: Draft::default(),
+            unread: Vec::new(),
         };
         let (askers, waiting) = mpsc::channel(WAITING_CHANGES);
         let thread = std::thread::Builder::new().name("catalog".to_owned()).spawn(move || writer.run(waiting));

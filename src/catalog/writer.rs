@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::chain::ChainKey;
 use super::change::{Change, Reply, Request};
 use super::draft::{Draft, DraftKey};
+use super::emergency::Shut;
 use super::error::ChangeError;
 use super::ledger::Ledger;
 use super::registry::Registry;
@@ -45,8 +45,6 @@ pub(super) struct Shared {
     /// Durable ones, by action.
     pub(super) changes: [AtomicU64; Action::ALL.len()],
     pub(super) refusing: Mutex<Option<String>>,
-    /// Keys whose revocation, switching off or deletion the disk refused, and which hold it all the same.
-    pub(super) in_memory_only: Mutex<HashSet<KeyId>>,
     pub(super) sequence: AtomicU64,
 }
 
@@ -61,8 +59,8 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) time: Arc<dyn Fn() -> Time + Send + Sync>,
     pub(super) swept_at: Instant,
-    /// What holds in memory only, since the disk refused it.
-    pub(super) emergency: Draft,
+    /// Keys that were shut while they could not be read.
+    pub(super) unread: Vec<(KeyId, Shut)>,
 }
 
 impl Writer {
@@ -89,8 +87,13 @@ impl Writer {
         let mut draft = Draft::default();
         let mut replies = Vec::with_capacity(jobs.len());
         for job in &mut jobs {
+            let made = self.make(&draft, &mut job.request);
+            if let Err(ChangeError::Store(error)) = made {
+                self.poison(error.to_string());
+                return self.refuse(jobs);
+            }
             // A change is taken over whole, or leaves nothing behind.
-            replies.push(self.make(&draft, &mut job.request).map(|(reply, step)| {
+            replies.push(made.map(|(reply, step)| {
                 draft.absorb(step);
                 reply
             }));
@@ -115,7 +118,7 @@ impl Writer {
         }
     }
 
-    fn make(&self, earlier: &Draft, request: &mut Request) -> Result<(Reply, Draft), ChangeError> {
+    pub(super) fn make(&self, earlier: &Draft, request: &mut Request) -> Result<(Reply, Draft), ChangeError> {
         let options = self.shared.options.lock().clone();
         let ground = Ground {
             store: &self.store,
@@ -182,7 +185,7 @@ impl Writer {
         }
     }
 
-    fn show(&self, key: &Key) {
+    pub(super) fn show(&self, key: &Key) {
         if let Err(duplicate) = self.index.publish(key) {
             self.poison(format!("{} is stored, but the index refuses it: {duplicate}", key.id));
         }
@@ -191,33 +194,6 @@ impl Writer {
     fn poison(&self, reason: String) {
         tracing::error!("changes are refused until doorward is restarted: {reason}");
         self.shared.refusing.lock().get_or_insert(reason);
-    }
-
-    /// Answers changes while the disk cannot be trusted. What shuts a door still does, in memory; all else is refused.
-    fn refuse(&mut self, jobs: Vec<Job>) {
-        let reason = self.shared.refusing.lock().clone().unwrap_or_default();
-        for mut job in jobs {
-            let reply =
-                if shuts(&job.request.change) { self.shut(&mut job.request, &reason) } else { Err(ChangeError::Refusing(reason.clone())) };
-            let _ = job.reply.send(reply);
-        }
-    }
-
-    fn shut(&mut self, request: &mut Request, reason: &str) -> Result<Reply, ChangeError> {
-        let (reply, mut step) = self.make(&self.emergency, request)?;
-        self.shared.in_memory_only.lock().extend(step.keys.keys());
-        for (id, drafted) in &step.keys {
-            let before = self.emergency.keys.get(id).map(|known| &*known.now);
-            self.show(&drafted.now);
-            self.shared.count([(before.or(drafted.stored.as_ref()), &*drafted.now)]);
-        }
-        step.entries.clear();
-        self.emergency.absorb(step);
-        let in_memory_only = match &reply {
-            Reply::Changed(key) => self.emergency.keys.contains_key(&key.id),
-            _ => !self.emergency.keys.is_empty(),
-        };
-        if in_memory_only { Err(ChangeError::EffectiveNotDurable(reason.to_owned())) } else { Ok(reply) }
     }
 
     /// Forgets old request ids, once a day.
@@ -232,7 +208,7 @@ impl Writer {
 
 impl Shared {
     /// Counts keys as they now are, and no more as they were.
-    fn count<'k>(&self, keys: impl IntoIterator<Item = (Option<&'k Key>, &'k Key)>) {
+    pub(super) fn count<'k>(&self, keys: impl IntoIterator<Item = (Option<&'k Key>, &'k Key)>) {
         let (mut counts, mut ledger) = (self.counts.lock(), self.ledger.lock());
         for (before, after) in keys {
             counts.replace(before, after);
@@ -246,11 +222,6 @@ pub(super) fn forget_old_requests(store: &Store, now: Instant) {
     if let Err(error) = store.forget_requests(Instant(now.0 - limits::REQUEST_ID_MS)) {
         tracing::warn!("old request ids could not be forgotten: {error}");
     }
-}
-
-/// Whether a change only ever takes access away, so that it had better hold at once than be refused.
-fn shuts(change: &Change) -> bool {
-    matches!(change, Change::Revoke { .. } | Change::Delete { .. } | Change::Switch { enabled: false, .. })
 }
 
 fn imported_keys(job: &Job) -> usize {

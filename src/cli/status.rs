@@ -157,6 +157,7 @@ mod tests {
                 path: "/var/lib/doorward".into(),
                 sequence: 9,
                 refusing_changes: None,
+                in_memory_only: 0,
                 bytes: 1_000,
                 pepper_id: "00112233aabbccdd".into(),
                 previous_pepper_id: None,

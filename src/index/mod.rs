@@ -257,6 +257,25 @@ impl Index {
         })
     }
 
+    /// The versions of a key's secrets. Looks at every secret there is.
+    pub fn versions(&self, id: KeyId) -> Vec<u16> {
+        let guard = crossbeam_epoch::pin();
+        self.table.records(&guard).filter(|record| record.id() == id).map(Record::version).collect()
+    }
+
+    /// Changes where the secrets of a key stand, each told by its version, when no more is known of the key. Looks at every secret there is.
+    pub fn restrict(&self, id: KeyId, change: impl Fn(u16, &mut Standing)) {
+        let guard = crossbeam_epoch::pin();
+        let mut pool = self.publishing.lock();
+        let records: Vec<Record<'_>> = self.table.records(&guard).filter(|record| record.id() == id).collect();
+        for record in records {
+            let mut standing = record.standing();
+            change(record.version(), &mut standing);
+            let changed = Unpublished::make(record.digest(), id, record.version(), &standing, record.account());
+            self.put(changed.with(pool.take(record.rules())), &mut pool, &guard);
+        }
+    }
+
     /// How many secrets there are.
     pub fn secrets(&self) -> usize {
         self.table.len()

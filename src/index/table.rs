@@ -67,6 +67,14 @@ impl Table {
         }
     }
 
+    /// All records, in no order.
+    pub(super) fn records<'g>(&self, guard: &'g Guard) -> impl Iterator<Item = Record<'g>> {
+        let shards = (0..SHARDS as u64).map(move |number| self.shard([number << 58, 0], guard));
+        let slots = shards.flat_map(|shard| shard.slots.iter()).map(|slot| slot.load(Ordering::Acquire));
+        // SAFETY: each stands in the table, so it is not freed before the guard is dropped.
+        slots.filter(|slot| *slot != 0).map(move |slot| unsafe { record(slot, guard) })
+    }
+
     /// Makes room for so many records in all. Only one thread at a time calls this.
     pub(super) fn reserve(&self, records: usize, guard: &Guard) {
         // Digests are spread evenly; a shard that gets more than its part grows.

@@ -2,7 +2,7 @@
 
 use rocksdb::WriteBatch;
 
-use super::{Family, Store, StoreError, disk_error, record};
+use super::{Family, Store, StoreError, record};
 use crate::key::{Instant, Span};
 use crate::record::HourOfGuesses;
 
@@ -48,7 +48,7 @@ impl Store {
             found.push(hours);
             rows.next();
         }
-        rows.status().map_err(|error| disk_error("cannot read the usage", error))?;
+        rows.status().map_err(|error| self.cannot_read("cannot read the usage", error))?;
         Ok(found)
     }
 }

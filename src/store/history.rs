@@ -1,6 +1,6 @@
 use std::ops::RangeInclusive;
 
-use super::{Family, Store, StoreError, disk_error, record};
+use super::{Family, Store, StoreError, record};
 use crate::key::history::{Entry, Subject};
 use crate::key::{FunctionName, KeyId};
 
@@ -59,7 +59,7 @@ impl Store {
             visit(Recorded { entry: record::decode(Family::History, row, record)?, record: record.to_vec() });
             rows.next();
         }
-        rows.status().map_err(|error| disk_error("cannot read the history", error))
+        rows.status().map_err(|error| self.cannot_read("cannot read the history", error))
     }
 
     /// How many entries there are of functions.
@@ -88,7 +88,7 @@ impl Store {
             entries.push(recorded.ok_or_else(missing)?.entry);
             rows.prev();
         }
-        rows.status().map_err(|error| disk_error("cannot read the history", error))?;
+        rows.status().map_err(|error| self.cannot_read("cannot read the history", error))?;
         Ok(entries)
     }
 }

@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use rocksdb::{DBRawIterator, ReadOptions};
 
-use super::{Family, Store, StoreError, disk_error, record};
+use super::held::HeldKeys;
+use super::{Family, Store, StoreError, record};
 use crate::key::{Key, KeyId};
 
 /// In `names`: keys that are not deleted.
@@ -12,7 +15,9 @@ pub(super) const READAHEAD_BYTES: usize = 2 << 20;
 
 /// Keys in the order of their ids, which is that of their creation.
 pub struct Keys<'s> {
+    store: &'s Store,
     rows: DBRawIterator<'s>,
+    held: Arc<HeldKeys>,
     failed: bool,
 }
 
@@ -25,6 +30,9 @@ pub(crate) struct KeyRange {
 impl Store {
     /// The key, deleted or not.
     pub fn key(&self, id: KeyId) -> Result<Option<Key>, StoreError> {
+        if let Some(held) = self.0.held.now().get(&id) {
+            return Ok(Some(Key::clone(held)));
+        }
         let record = self.get(Family::Keys, &id.0)?;
         record.map(|record| record::decode(Family::Keys, &id.0, &record)).transpose()
     }
@@ -33,7 +41,9 @@ impl Store {
     pub fn find(&self, account: &str, name: &str) -> Result<Option<KeyId>, StoreError> {
         let row = name_row(LIVE, account, name);
         let Some(value) = self.get(Family::Names, &row)? else { return Ok(None) };
-        Ok(Some(key_id(&row, &value)?))
+        let id = key_id(&row, &value)?;
+        let is_deleted = self.0.held.now().get(&id).is_some_and(|held| held.deleted_at.is_some());
+        Ok((!is_deleted).then_some(id))
     }
 
     /// The tombstone of this name that was deleted last.
@@ -47,7 +57,10 @@ impl Store {
             latest = latest.max(Some((at, id)));
             Ok(())
         })?;
-        Ok(latest.map(|(_, id)| id))
+        let held = self.0.held.now();
+        let of_name = |key: &&Arc<Key>| key.settings.account == account && key.settings.name == name;
+        let deleted = held.values().filter(of_name).filter_map(|key| Some((key.deleted_at?.0, key.id)));
+        Ok(latest.into_iter().chain(deleted).max().map(|(_, id)| id))
     }
 
     /// Keys after this one (or all), tombstones included, in the order of their ids.
@@ -57,7 +70,7 @@ impl Store {
             Some(id) => rows.seek(record_after(&id.0)),
             None => rows.seek_to_first(),
         }
-        Keys { rows, failed: false }
+        Keys { store: self, rows, held: self.0.held.now(), failed: false }
     }
 
     /// An account's keys, tombstones included, in the order of their ids.
@@ -96,7 +109,7 @@ impl Store {
     /// Ranges of rows that hold all keys between them, to read at the same time. They are cut where table files begin, so those of a large store
     /// take about as long as one another.
     pub(crate) fn key_ranges(&self) -> Result<Vec<KeyRange>, StoreError> {
-        let files = self.0.db.live_files().map_err(|error| disk_error("cannot list the table files", error))?;
+        let files = self.0.db.live_files().map_err(|error| self.cannot_read("cannot list the table files", error))?;
         let of_keys = files.into_iter().filter(|file| file.column_family_name == Family::Keys.name());
         let mut cuts: Vec<Vec<u8>> = of_keys.filter_map(|file| file.start_key).collect();
         cuts.sort_unstable();
@@ -117,7 +130,7 @@ impl Store {
             Some(from) => rows.seek(from),
             None => rows.seek_to_first(),
         }
-        Keys { rows, failed: false }
+        Keys { store: self, rows, held: self.0.held.now(), failed: false }
     }
 
     /// Shows every row whose key begins with `prefix`.
@@ -136,7 +149,7 @@ impl Store {
             visit(row, value)?;
             rows.next();
         }
-        rows.status().map_err(|error| disk_error("cannot read the store", error))
+        rows.status().map_err(|error| self.cannot_read("cannot read the store", error))
     }
 }
 
@@ -149,12 +162,12 @@ impl Iterator for Keys<'_> {
         }
         let Some((row, record)) = self.rows.item() else {
             self.failed = true;
-            return self.rows.status().err().map(|error| Err(disk_error("cannot read the keys", error)));
+            return self.rows.status().err().map(|error| Err(self.store.cannot_read("cannot read the keys", error)));
         };
         let key = record::decode(Family::Keys, row, record);
         self.failed = key.is_err();
         self.rows.next();
-        Some(key)
+        Some(key.map(|key: Key| self.held.get(&key.id).map_or(key, |held| Key::clone(held))))
     }
 }
 

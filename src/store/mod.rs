@@ -10,6 +10,7 @@ mod directory;
 mod framing;
 mod functions;
 mod guesses;
+mod held;
 mod history;
 mod keys;
 mod meta;
@@ -22,6 +23,7 @@ mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
@@ -161,13 +163,17 @@ struct Inner {
     end_damage: Damage,
     /// Why nothing is written any more.
     frozen: Mutex<Option<String>>,
+    held: held::Held,
+    failed_reads: AtomicU64,
     /// Held while a checkpoint is made or removed.
     checkpointing: Mutex<()>,
     books: usage::Books,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
     #[cfg(test)]
-    syncs: std::sync::atomic::AtomicU64,
+    unreadable: std::sync::atomic::AtomicBool,
+    #[cfg(test)]
+    syncs: AtomicU64,
 }
 
 impl Store {
@@ -234,10 +240,14 @@ impl Store {
             witness: Mutex::new(witness),
             end_damage,
             frozen: Mutex::new(None),
+            held: Default::default(),
+            failed_reads: AtomicU64::new(0),
             checkpointing: Mutex::new(()),
             books: usage::Books::default(),
             #[cfg(test)]
             failing: Default::default(),
+            #[cfg(test)]
+            unreadable: Default::default(),
             #[cfg(test)]
             syncs: Default::default(),
         }))
@@ -266,6 +276,11 @@ impl Store {
         self.0.db.property_int_value(rocksdb::properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
     }
 
+    /// Reads that failed since the store was opened: any is a reason to look at the disk.
+    pub fn failed_reads(&self) -> u64 {
+        self.0.failed_reads.load(Ordering::Relaxed)
+    }
+
     /// Notes in the witness file how far changes are acknowledged: to be called after their commit, before their answers.
     pub fn acknowledge(&self, head: Head) -> Result<(), StoreError> {
         self.0.witness.lock().note(head).map_err(witness_error)
@@ -282,13 +297,21 @@ impl Store {
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, StoreError> {
         let Some(family) = self.0.db.cf_handle(family.name()) else { return Ok(None) };
-        self.0.db.get_pinned_cf(family, key).map_err(|error| disk_error("cannot read the store", error))
+        #[cfg(test)]
+        if self.0.unreadable.load(Ordering::Relaxed) {
+            return Err(StoreError::Disk { doing: "cannot read the store", reason: "a test said so".to_owned() });
+        }
+        self.0.db.get_pinned_cf(family, key).map_err(|error| self.cannot_read("cannot read the store", error))
+    }
+
+    fn cannot_read(&self, doing: &'static str, error: rocksdb::Error) -> StoreError {
+        self.0.failed_reads.fetch_add(1, Ordering::Relaxed);
+        disk_error(doing, error)
     }
 
     fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), StoreError> {
         #[cfg(test)]
         {
-            use std::sync::atomic::Ordering;
             if self.0.failing.load(Ordering::Relaxed) {
                 return Err(StoreError::Disk { doing: "cannot write the store", reason: "a test said so".to_owned() });
             }
@@ -365,7 +388,13 @@ impl Store {
     /// Makes every write fail, or no more.
     #[cfg(test)]
     pub(crate) fn fail_writes(&self, failing: bool) {
-        self.0.failing.store(failing, std::sync::atomic::Ordering::Relaxed);
+        self.0.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Makes every row that is asked for by its name unreadable, or no more.
+    #[cfg(test)]
+    pub(crate) fn fail_reads(&self, failing: bool) {
+        self.0.unreadable.store(failing, Ordering::Relaxed);
     }
 
     /// Writes the keys that are in memory to a table file.
@@ -377,7 +406,7 @@ impl Store {
     /// Synchronous writes so far.
     #[cfg(test)]
     pub(crate) fn syncs(&self) -> u64 {
-        self.0.syncs.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.syncs.load(Ordering::Relaxed)
     }
 }
 

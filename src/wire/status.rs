@@ -122,6 +122,9 @@ pub struct StoreStatus {
     pub sequence: u64,
     /// Why changes are refused, if they are.
     pub refusing_changes: Option<String>,
+    /// Keys that are revoked, disabled or deleted in memory only, since the disk refused that.
+    #[serde(default)]
+    pub in_memory_only: u64,
     /// Bytes on disk: all files in that directory.
     pub bytes: u64,
     /// The pepper's id.

@@ -27,6 +27,7 @@ struct control {
     uint32_t lasting;    /* 1: all after it fail too */
     uint32_t counted;    /* so far */
     uint32_t failed;     /* so far */
+    uint32_t unreadable; /* errno that reading files fails with, or 0 */
 };
 
 #define FILES 65536
@@ -199,6 +200,20 @@ static ssize_t do_pwrite(int file, const void *bytes, size_t length, off_t at) {
 }
 ssize_t pwrite(int file, const void *bytes, size_t length, off_t at) { return do_pwrite(file, bytes, length, at); }
 ssize_t pwrite64(int file, const void *bytes, size_t length, off_t at) { return do_pwrite(file, bytes, length, at); }
+
+/* Whether what is in files below the root cannot be read. */
+static int is_unreadable(int file) {
+    uint32_t error = control ? __atomic_load_n(&control->unreadable, __ATOMIC_SEQ_CST) : 0;
+    if (!error || !handle_of(file)) return 0;
+    errno = (int)error;
+    return 1;
+}
+static ssize_t do_pread(int file, void *bytes, size_t length, off_t at) {
+    return is_unreadable(file) ? -1 : syscall(SYS_pread64, file, bytes, length, at);
+}
+ssize_t pread(int file, void *bytes, size_t length, off_t at) { return do_pread(file, bytes, length, at); }
+ssize_t pread64(int file, void *bytes, size_t length, off_t at) { return do_pread(file, bytes, length, at); }
+ssize_t read(int file, void *bytes, size_t length) { return is_unreadable(file) ? -1 : syscall(SYS_read, file, bytes, length); }
 
 /* Answers of the admin socket leave by these. */
 static void answer(int file, const struct iovec *parts, size_t count) {

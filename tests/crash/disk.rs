@@ -47,7 +47,7 @@ pub(crate) fn environment(home: &Path, journal: bool) -> Vec<(&'static str, Path
 /// Makes the folder of the disk, and the file that controls it.
 pub(crate) fn prepare(home: &Path) {
     fs::create_dir_all(home.join("disk")).expect("a folder");
-    fs::write(home.join("control"), [0; 24]).expect("the control");
+    fs::write(home.join("control"), [0; 28]).expect("the control");
 }
 
 /// Tells the disk what is to fail, and hears what did.
@@ -65,6 +65,11 @@ impl Control {
         // The switch last.
         self.0.write_all_at(&bytes[4..], 4).expect("the control");
         self.0.write_all_at(&bytes[..4], 0).expect("the control");
+    }
+
+    /// From now on no file can be read, or each can be again.
+    pub(crate) fn fail_reads(&self, error: i32) {
+        self.0.write_all_at(&error.to_le_bytes(), 24).expect("the control");
     }
 
     /// All is well again; how many failed.

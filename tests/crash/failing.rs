@@ -189,6 +189,40 @@ fn a_start_on_a_failing_disk_is_a_start_or_a_refusal() {
     assert!(refused > 3);
 }
 
+/// Keys that are in table files which cannot be read: nothing of them is in memory but what a verify needs.
+#[test]
+fn what_the_disk_does_not_give_can_still_be_shut() {
+    let Some(mut daemon) = start() else { return };
+    daemon.json(&["functions", "add", "leads.list"]);
+    let keys: Vec<Made> = (0..4).map(|n| daemon.create(&format!("acme/k{n}"), &["--grant", "*"])).collect();
+    let verdict = |daemon: &Daemon, at: usize| daemon.verdict(&keys[at].token, "leads.list", None);
+    daemon.kill9();
+    daemon.start_again();
+    let control = Control::of(daemon.home());
+    control.fail_reads(EIO);
+    let ran = daemon.run(&["revoke", "acme/k0"]);
+    assert!(ran.code == 75 && ran.stderr.contains("by its id"), "{ran:?}");
+    let status = daemon.run(&["status", "--json"]);
+    assert_eq!((status.code, &status.json()["health"]), (1, &"degraded".into()), "{status:?}");
+    assert!(status.stdout.contains("reads of the store failed"), "{status:?}");
+    for (at, verb, then) in [(0, "revoke", "revoked"), (1, "disable", "disabled"), (2, "delete", "deleted")] {
+        let ran = daemon.run(&[verb, &keys[at].id]);
+        assert!(ran.code == 74 && ran.stderr.contains("not durable"), "{verb}: {ran:?}");
+        assert_eq!(verdict(&daemon, at), then);
+    }
+    assert_eq!(verdict(&daemon, 3), "ok");
+    control.fail_reads(0);
+    // Once it can be read again, another change that holds in memory has the readers of the store see all of them.
+    assert_eq!(daemon.run(&["revoke", "acme/k3"]).code, 74);
+    let exported = daemon.run(&["export", "--jsonl", "--digests"]).stdout;
+    let shut = |line: &str| ["\"revoked_at\":\"", "\"enabled\":false", "\"deleted_at\":\""].iter().any(|how| line.contains(how));
+    assert!(exported.lines().count() == 4 && exported.lines().all(shut), "{exported}");
+    assert_eq!(daemon.run(&["status", "--json"]).json()["store"]["in_memory_only"], 4);
+    daemon.kill9();
+    daemon.start_again();
+    assert!((0..4).all(|at| verdict(&daemon, at) == "ok"), "not durable was not durable");
+}
+
 /// A file system of a few MiB that is full.
 #[test]
 fn a_full_disk_loses_nothing() {

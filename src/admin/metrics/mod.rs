@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::ask::Ask;
-use super::health::{With, troubles};
+use super::health::{StoreFailures, With, troubles};
 use super::problem::{Failure, Word};
 use super::routes::ReadProblems;
 use super::server::Shared;
@@ -69,7 +69,7 @@ fn families(shared: &Shared) -> Vec<Family> {
 
 fn health(shared: &Shared) -> Vec<Family> {
     let state = &shared.state;
-    let troubles = troubles(state, &(state.flush_status)(), state.catalog.store().background_errors());
+    let troubles = troubles(state, &(state.flush_status)(), &StoreFailures::of(state.catalog.store()));
     let with = |with: With| troubles.iter().filter(|trouble| trouble.with == with).count() as u64;
     vec![
         Family::gauge("doorward_degraded", "1 if anything is wrong, as `doorward status` has it.", !troubles.is_empty()),
@@ -181,6 +181,8 @@ fn store(shared: &Shared) -> Vec<Family> {
     let changes = Action::ALL.map(Action::as_str).into_iter().zip(catalog.changes());
     vec![
         Family::gauge("doorward_store", "All files of the store.", store.bytes()).bytes(),
+        Family::counter("doorward_store_failed_reads", "Reads of the store that failed.", store.failed_reads()),
+        Family::gauge("doorward_store_in_memory_only", "Keys that are revoked, disabled or deleted in memory only.", store.held() as u64),
         Family::counter("doorward_store_background_errors", "Errors that RocksDB met with in the background.", store.background_errors()),
         Family::gauge("doorward_store_refusing_changes", "1 if changes are refused until a restart.", catalog.refusing().is_some()),
         Family::gauge("doorward_history_sequence", "Changes in the history, those of earlier starts included.", catalog.sequence()),

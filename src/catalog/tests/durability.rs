@@ -1,5 +1,6 @@
 use super::*;
 use crate::catalog::change::Overlap;
+use crate::key::State;
 
 #[test]
 fn everything_is_there_after_a_restart() {
@@ -85,11 +86,51 @@ fn a_failed_write_refuses_changes_but_still_shuts_doors() {
     assert!(checked.is_clean() && notes.iter().any(|note| note.starts_with("4 keys are")), "{checked:?}");
     let finish = Change::Overlap { key: of(ids[2]), revision: None, overlap: Overlap::Finish };
     assert!(matches!(house.change(finish), Err(ChangeError::Refusing(_))));
-    assert_eq!(house.stored(ids[0]).secrets[0].revoked_at, None);
+    // Whoever reads the store sees what holds, too: an export that was taken now, to go on elsewhere, would else open what is shut.
+    let store = house.catalog.store();
+    let read: Vec<Key> = store.keys(None).map(|key| key.unwrap()).collect();
+    assert!(ids.iter().zip(&read).all(|(id, key)| *key == house.stored(*id)), "{read:?}");
+    assert!(read[0].secrets[0].revoked_at.is_some() && read[1].deleted_at.is_some() && !read[2].settings.enabled);
+    assert_eq!((store.held(), store.find("acme", "b"), store.find_deleted("acme", "b")), (4, Ok(None), Ok(Some(ids[1]))));
+    assert_eq!(store.find("acme", "c"), Ok(Some(ids[2])));
     let house = house.reopen();
+    assert!(ids.iter().all(|id| house.stored(*id).state(house.now()) == State::Active), "what was not durable is gone");
     assert_eq!((house.catalog.refusing(), house.catalog.sequence()), (None, 4));
     house.create("acme", "new");
     house.check_chain();
+}
+
+/// A disk that cannot be read: what is to be shut was answered with an error, and stayed open.
+#[test]
+fn what_cannot_be_read_can_be_shut_by_its_id() {
+    let house = House::new();
+    let made: Vec<Made> = ["a", "b", "c"].iter().map(|name| house.create("acme", name)).collect();
+    let ids: Vec<KeyId> = made.iter().map(|made| made.key.id).collect();
+    let rotated = house.made(rotate(ids[0], Span(60_000)));
+    let standing = |made: &Made| house.standing(made.token.as_ref().unwrap().expose()).unwrap();
+    let revoke = |key, version| house.change(Change::Revoke { key, revision: None, version });
+    house.catalog.store().fail_reads(true);
+    let by_name = KeyRef::Name { account: "acme".into(), name: "a".into() };
+    assert!(matches!(revoke(by_name.clone(), None), Err(ChangeError::Unread { .. })));
+    assert!(matches!(house.change(create(Settings::new("acme", "new"))), Err(ChangeError::Refusing(_))));
+    assert!(matches!(revoke(of(KeyId([9; 16])), None), Err(ChangeError::NoKey(_))));
+    assert!(matches!(revoke(of(ids[0]), Some(3)), Err(ChangeError::NoVersion { newest: 2, .. })));
+    assert!(!standing(&rotated).1 && !standing(&made[0]).1);
+    assert!(matches!(revoke(of(ids[0]), None), Err(ChangeError::EffectiveNotDurable(_))));
+    assert!(standing(&rotated).1 && !standing(&made[0]).1);
+    assert!(matches!(revoke(of(ids[0]), Some(1)), Err(ChangeError::EffectiveNotDurable(_))));
+    assert!(standing(&made[0]).1);
+    assert!(matches!(house.change(delete(ids[1])), Err(ChangeError::EffectiveNotDurable(_))));
+    assert!(matches!(house.change(Change::Switch { target: one(ids[2]), enabled: false }), Err(ChangeError::EffectiveNotDurable(_))));
+    assert!(standing(&made[1]).0 && standing(&made[2]).2);
+    // It can be read again, and another change of the same key opens nothing.
+    house.catalog.store().fail_reads(false);
+    let target = Target::One { key: by_name, revision: None };
+    assert!(matches!(house.change(Change::Switch { target, enabled: false }), Err(ChangeError::EffectiveNotDurable(_))));
+    assert!(standing(&rotated) == (false, true, true, None) && standing(&made[0]).1);
+    assert!(house.stored(ids[0]).secrets.iter().all(|secret| secret.revoked_at.is_some()));
+    assert!(house.stored(ids[1]).deleted_at.is_some() && !house.stored(ids[2]).settings.enabled);
+    assert!(house.catalog.check(&[], &mut |_| true).unwrap().is_clean());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rocksdb::{DBPinnableSlice, SnapshotWithThreadMode};
 use super::{CountRow, CountryRow, DAY, Kept, Marks, NO_COUNTRY, ROW_BYTES, Step, instant, minute_of, usage_error, usage_row};
 use crate::key::{Country, FunctionId, Instant, KeyId, Verdict};
 use crate::record::block::{Block, Blocks};
-use crate::store::{Family, Store, StoreError, disk_error, meta, record};
+use crate::store::{Family, Store, StoreError, meta, record};
 
 /// Usage as the store had it at one moment, whatever is written, added up or removed meanwhile. A flush of more rows than go into one write is there with those that were
 /// written by then.
@@ -316,7 +316,7 @@ impl<'s> Reader<'s> {
     }
 
     fn get_from(&self, family: Family, row: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
-        self.snapshot.get_pinned_cf(self.store.family(family), row).map_err(|error| disk_error("cannot read the store", error))
+        self.snapshot.get_pinned_cf(self.store.family(family), row).map_err(|error| self.store.cannot_read("cannot read the store", error))
     }
 
     /// Hands over each row that begins so.
@@ -338,7 +338,7 @@ impl<'s> Reader<'s> {
             }
             rows.next();
         }
-        rows.status().map_err(|error| disk_error("cannot read the usage", error))
+        rows.status().map_err(|error| self.store.cannot_read("cannot read the usage", error))
     }
 
     /// Hands over the blocks of a bucket, of one key or of all, from rows that have to do with the time between two minutes; with the minute in which a row begins. A
@@ -388,7 +388,7 @@ impl<'s> Reader<'s> {
     pub(super) fn first_period(&self, tier: Step, from: u64) -> Result<Option<u64>, StoreError> {
         let mut rows = self.snapshot.raw_iterator_cf(self.store.family(Family::Usage));
         rows.seek(usage_row(tier, from, 0));
-        rows.status().map_err(|error| disk_error("cannot read the usage", error))?;
+        rows.status().map_err(|error| self.store.cannot_read("cannot read the usage", error))?;
         Ok(rows.key().and_then(|row| place(tier, row)).map(|(period, _)| period))
     }
 }
