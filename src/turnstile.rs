@@ -21,10 +21,13 @@ const PAUSE: Duration = Duration::from_millis(1);
 const SHORTLY: Duration = Duration::from_millis(100);
 /// Where the queue was not empty for so many that were turned away, more come than can be taken off it. (It may have been full before it was known who floods.)
 const FLOOD: u32 = 8 * QUEUE;
-/// After so long in a flood it is seen anew whether it is one: whether the queue is not empty, without pauses, for so many. If it is, it is seen anew after twice as long, and so on.
+/// After so long in a flood it is seen anew whether it is one. If it is, or is one again soon after it was none, it is seen anew after twice as long, and so on.
 const ANEW_AT_FIRST: Duration = Duration::from_millis(500);
 const ANEW_AT_LAST: Duration = Duration::from_secs(16);
+/// It still is one if the queue is not empty, without pauses, for so many.
 const STILL_FLOOD: u32 = QUEUE;
+/// Soon: within twice the time for which it was taken for granted, or within so long.
+const SOON: Duration = Duration::from_secs(2);
 
 /// One thread accepts at a listener through this.
 pub struct Turnstile<'a, W> {
@@ -36,6 +39,8 @@ pub struct Turnstile<'a, W> {
     without_end: u32,
     paused_at: Option<Instant>,
     flood: Option<Flood>,
+    /// The last one that is over, and when that was.
+    over: Option<(Flood, Instant)>,
 }
 
 /// More come to be turned away than can be taken off the queue.
@@ -52,6 +57,11 @@ impl Flood {
         Flood { since: Instant::now(), anew }
     }
 
+    /// The one after it, or the same, seen for longer.
+    fn again(self) -> Flood {
+        Flood::seen_now(ANEW_AT_LAST.min(self.anew * 2))
+    }
+
     fn is_looked_at_anew(self) -> bool {
         self.since.elapsed() > self.anew
     }
@@ -60,7 +70,7 @@ impl Flood {
 impl<'a, W: AsFd> Turnstile<'a, W> {
     /// At this listener, which must not block.
     pub fn new(listener: &'a UnixListener, wake: W) -> Turnstile<'a, W> {
-        let turnstile = Turnstile { listener, wake, turned_away: 0, without_end: 0, paused_at: None, flood: None };
+        let turnstile = Turnstile { listener, wake, turned_away: 0, without_end: 0, paused_at: None, flood: None, over: None };
         turnstile.let_wait(QUEUE);
         turnstile
     }
@@ -98,7 +108,8 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
         self.without_end += 1;
         let Some(flood) = self.flood else {
             if self.without_end >= FLOOD {
-                self.flood = Some(Flood::seen_now(ANEW_AT_FIRST));
+                let soon_before = self.over.filter(|(flood, at)| at.elapsed() < SOON.max(flood.anew * 2));
+                self.flood = Some(soon_before.map_or_else(|| Flood::seen_now(ANEW_AT_FIRST), |(flood, _)| flood.again()));
                 self.let_wait(QUEUE_IN_FLOOD);
             }
             return;
@@ -108,7 +119,7 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
                 self.pause(true);
             }
         } else if self.without_end >= STILL_FLOOD {
-            self.flood = Some(Flood::seen_now(ANEW_AT_LAST.min(flood.anew * 2)));
+            self.flood = Some(flood.again());
         }
     }
 
@@ -127,7 +138,8 @@ impl<'a, W: AsFd> Turnstile<'a, W> {
 
 impl<W> Turnstile<'_, W> {
     fn end_flood(&mut self) {
-        if self.flood.take().is_some() {
+        if let Some(flood) = self.flood.take() {
+            self.over = Some((flood, Instant::now()));
             self.without_end = 0;
             self.let_wait(QUEUE);
         }
@@ -223,13 +235,14 @@ mod tests {
         turnstile.wait();
         assert_eq!(room(&mut turnstile), 300, "it is over");
 
-        // After a while, and after twice as long, and so on: still as many as before. Then few, which is no flood any more.
+        // Soon another one. After a while, and after twice as long, and so on: still as many as before. Then few, which is no flood any more.
         keep_full(&mut turnstile);
+        assert_eq!(turnstile.flood.unwrap().anew, 2 * ANEW_AT_FIRST);
         let time_passes = |turnstile: &mut Turnstile<'_, _>| {
             let flood = turnstile.flood.as_mut().unwrap();
             flood.since = flood.since.checked_sub(flood.anew).unwrap();
         };
-        for seconds in [1, 2, 4, 8, 16, 16] {
+        for seconds in [2, 4, 8, 16, 16] {
             time_passes(&mut turnstile);
             while turnstile.flood.is_some_and(Flood::is_looked_at_anew) {
                 turn_away(&mut turnstile, 100);
@@ -243,6 +256,17 @@ mod tests {
         drop(fill(&path, 1));
         turn_away_all(&mut turnstile);
         assert_eq!(room(&mut turnstile), 300);
+
+        // Soon after it another one, and then one that comes late.
+        turnstile.over.as_mut().unwrap().0.anew = Duration::from_secs(1);
+        for (later, seconds) in [(Duration::ZERO, 2.0), (Duration::from_secs(2), 4.0), (Duration::from_secs(9), 0.5)] {
+            let over = &mut turnstile.over.as_mut().unwrap().1;
+            *over = over.checked_sub(later).unwrap();
+            keep_full(&mut turnstile);
+            assert_eq!(turnstile.flood.unwrap().anew, Duration::from_secs_f64(seconds));
+            in_queue(&mut turnstile);
+            turnstile.end_flood();
+        }
 
         // The next process that listens there has the whole queue, too.
         keep_full(&mut turnstile);
