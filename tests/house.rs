@@ -137,6 +137,30 @@ fn files_stay_short_and_named_for_what_is_in_them() {
     }
 }
 
+/// Whoever meets an exception later must see since when it stands, and why.
+#[test]
+fn exceptions_of_dependencies_have_a_date_and_a_reason() {
+    let undated = |text: &str| {
+        let mut above = "";
+        let mut found = Vec::new();
+        for line in text.lines().filter(|line| !line.starts_with("deny = ")) {
+            let reason = line.split_once("reason = \"").map_or(above.trim_start_matches("# "), |(_, reason)| reason);
+            let dated = reason.split_once(": ").is_some_and(|(date, why)| date.starts_with("20") && date.len() >= 7 && !why.is_empty());
+            if (line.contains("{ id = ") || line.contains("{ crate = ")) && !dated {
+                found.push(line.to_owned());
+            }
+            // Of several lines of a comment the first has the date.
+            if !(line.starts_with('#') && above.starts_with('#')) {
+                above = line;
+            }
+        }
+        found
+    };
+    assert_eq!(undated(&read(&root().join("deny.toml"))), Vec::<String>::new());
+    let text = "# a reason\nexceptions = [{ crate = \"a\" }]\n# 2026-11: b\nexceptions = [{ crate = \"b\" }]\n    { id = \"c\", reason = \"2026\" },";
+    assert_eq!(undated(text), ["exceptions = [{ crate = \"a\" }]", "    { id = \"c\", reason = \"2026\" },"]);
+}
+
 #[test]
 fn nothing_is_left_for_later_in_silence() {
     let mut paths = rust_files(&["src", "tests", "benches", "fuzz/fuzz_targets", "gate/src"]);
