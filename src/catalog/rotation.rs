@@ -99,21 +99,32 @@ impl Step<'_> {
         }
     }
 
-    /// When the secret would have retired had it not been rotated: the rotation's history entry tells.
+    /// When the secret retired before the latest rotation: the history since then is gone over backwards.
     fn retirement_before_rotation(&self, key: &Key, old: usize) -> Result<Option<Instant>, ChangeError> {
-        let field = format!("secrets.{}.retires_at", key.secrets[old].version);
-        if let Some(before) = self.drafted_entries(key.id).rev().find_map(|entry| rotated_from(entry.action, &entry.changes, &field)) {
-            return Ok(before);
+        let (version, present) = (key.secrets[old].version, key.secrets[old].retires_at);
+        let mut back = Backwards { field: format!("secrets.{version}.retires_at"), retires_at: present };
+        let latest = match self.drafted_entries(key.id).rev().find_map(|entry| back.over(entry.action, &entry.changes)) {
+            Some(latest) => Some(latest),
+            None => self.stored_rotation(key.id, &mut back)?,
+        };
+        let no_rotation = |why: String| Err(ChangeError::NoRotation { key: key.id, why });
+        match (latest, back.retires_at) {
+            (None, _) => no_rotation(format!("it was rotated before it was imported: what secret {version} had before is not known")),
+            (Some(Action::RotateCancel), _) => no_rotation("its latest rotation was taken back already".to_owned()),
+            (Some(_), Some(at)) if at <= self.ground.time.floor => {
+                no_rotation(format!("secret {version} would have retired at {at} without its latest rotation"))
+            }
+            (Some(_), before) => Ok(before),
         }
-        self.stored_retirement(key.id, &field)
     }
 
-    fn stored_retirement(&self, key: KeyId, field: &str) -> Result<Option<Instant>, ChangeError> {
+    /// Goes back to the latest rotation, or to what took it back.
+    fn stored_rotation(&self, key: KeyId, back: &mut Backwards) -> Result<Option<Action>, ChangeError> {
         let mut before = None;
         loop {
             let page = self.ground.store.history(Some(key), before, HISTORY_PAGE)?;
-            if let Some(found) = page.iter().find_map(|entry| rotated_from(entry.action, &entry.changes, field)) {
-                return Ok(found);
+            if let Some(latest) = page.iter().find_map(|entry| back.over(entry.action, &entry.changes)) {
+                return Ok(Some(latest));
             }
             match page.last() {
                 Some(oldest) if page.len() == HISTORY_PAGE => before = Some(oldest.sequence),
@@ -123,8 +134,19 @@ impl Step<'_> {
     }
 }
 
-/// What the field was before, if the entry is that of a rotation which set it.
-fn rotated_from(action: Action, changes: &[FieldChange], field: &str) -> Option<Option<Instant>> {
-    let change = changes.iter().find(|change| action == Action::Rotate && change.field == field)?;
-    Some(change.before.as_deref().and_then(|before| serde_json::from_str(before).ok()).flatten())
+/// A secret's retirement, on the way back through the history of its key.
+struct Backwards {
+    field: String,
+    retires_at: Option<Instant>,
+}
+
+impl Backwards {
+    /// Undoes one change. Tells where the way ends. An entry of a rotation that left the retirement as it was does not name it: then it was as it is after it.
+    fn over(&mut self, action: Action, changes: &[FieldChange]) -> Option<Action> {
+        let before = changes.iter().find(|change| change.field == self.field).and_then(|change| change.before.as_deref());
+        if let Some(before) = before.and_then(|before| serde_json::from_str(before).ok()) {
+            self.retires_at = before;
+        }
+        matches!(action, Action::Rotate | Action::RotateCancel).then_some(action)
+    }
 }

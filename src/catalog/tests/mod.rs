@@ -1,5 +1,6 @@
 //! The rules of every change, on a real store.
 
+mod cancel;
 mod check;
 mod durability;
 mod import;
