@@ -134,10 +134,10 @@ pub enum ChangeError {
         /// The present.
         now: Instant,
     },
-    /// An overlap that would be longer by as much as the clock may be wrong.
+    /// An overlap that would be longer by as much as the clock may be wrong, or a secret that would come back after it has retired by that clock.
     #[error(
-        "the wall clock ({now}) is far ahead of the time that was reached before ({floor}), and may be wrong: an overlap would then end too late. Set it \
-         right; or wait for an hour, after which it is believed; or rotate without an overlap"
+        "the wall clock ({now}) is far ahead of the time that was reached before ({floor}), and may be wrong: an overlap would then end too late, \
+         or what has retired come back. Set it right; or wait for an hour, after which it is believed; or rotate without an overlap"
     )]
     ClockInDoubt {
         /// What the wall clock shows.

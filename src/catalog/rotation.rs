@@ -107,12 +107,17 @@ impl Step<'_> {
             Some(latest) => Some(latest),
             None => self.stored_rotation(key.id, &mut back)?,
         };
+        let Time { now, floor } = self.ground.time;
         let no_rotation = |why: String| Err(ChangeError::NoRotation { key: key.id, why });
         match (latest, back.retires_at) {
             (None, _) => no_rotation(format!("it was rotated before it was imported: what secret {version} had before is not known")),
             (Some(Action::RotateCancel), _) => no_rotation("its latest rotation was taken back already".to_owned()),
-            (Some(_), Some(at)) if at <= self.ground.time.floor => {
+            (Some(_), Some(at)) if at <= floor => {
                 no_rotation(format!("secret {version} would have retired at {at} without its latest rotation"))
+            }
+            // By the wall clock it has retired; whether it has for certain, nobody knows yet.
+            (Some(_), before) if [present, before].into_iter().flatten().any(|at| at <= now) => {
+                Err(ChangeError::ClockInDoubt { now, floor })
             }
             (Some(_), before) => Ok(before),
         }

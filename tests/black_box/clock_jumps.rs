@@ -262,6 +262,26 @@ fn no_overlap_is_lengthened() {
     rotate(&plain, &["--overlap", "1h"]);
 }
 
+/// Cancelling went by the certain time alone: a secret that was called retired was good again.
+#[test]
+fn what_has_retired_by_a_clock_in_doubt_is_not_taken_back() {
+    let house = House::new();
+    let [brief, long] = ["brief", "long"].map(|name| house.key(name, None));
+    let rotate = |key: &Made, flags: &[&str]| house.daemon.run(&[&["rotate", &key.id], flags].concat());
+    assert_eq!((rotate(&brief, &["--overlap", "2h"]).code, rotate(&long, &["--overlap", "7d"]).code), (0, 0));
+    house.jump(24 * HOUR);
+    assert_eq!((house.verdict(&brief), house.verdict(&long)), ("retired".to_owned(), "ok".to_owned()));
+    for flags in [&["--extend", "7d"][..], &["--cancel"]] {
+        rotate(&brief, flags).refused(65, &["the wall clock", "may be wrong"]);
+        assert_eq!(house.verdict(&brief), "retired", "{flags:?}");
+    }
+    assert_eq!(rotate(&long, &["--cancel"]).code, 0, "by no clock has it retired");
+    assert_eq!((house.verdict(&long), house.retires_in(&long, 1)), ("ok".to_owned(), None));
+    house.jump(0);
+    assert_eq!(rotate(&brief, &["--cancel"]).code, 0, "set right, it has not retired");
+    assert_eq!(house.verdict(&brief), "ok");
+}
+
 /// All that was counted is found where it was really counted, whatever the clock showed; and no report, listing or judgement is about another decade.
 #[test]
 fn what_is_counted_while_the_clock_is_wrong_is_of_the_right_time() {
