@@ -18,7 +18,7 @@
 //! - [`protocol`], [`digest`], [`index`], [`policy`], [`usage`], `store` and [`geo`] do not know each other. `store` alone names RocksDB.
 //! - [`record`] has what the store holds as bytes; `backup` copies a store and makes one of a copy.
 //! - `wire` has the documents of the admin API.
-//! - [`key`] has the nouns and their limits. [`peer`] asks the kernel who connected, [`turnstile`] takes them off its queue. `config`, `systemd`, [`clock`] and [`wiping`] are leaves.
+//! - [`key`] has the nouns and their limits. [`peer`] asks the kernel who connected, [`turnstile`] takes them off its queue. `config`, `systemd`, [`clock`], [`regular_file`] and [`wiping`] are leaves.
 //!
 //! Without the default feature `store` all that needs RocksDB is left out (it is not linked above): web servers that use the [`client`] do that. Fuzzers add the feature `wire`: the documents of the admin API.
 
@@ -49,6 +49,7 @@ pub mod peer;
 pub mod policy;
 pub mod protocol;
 pub mod record;
+pub mod regular_file;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(feature = "store")]

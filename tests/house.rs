@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("client", &["key", "protocol"]),
     ("clock", &["key"]),
     // The limits of what is judged are defined where it is judged.
-    ("config", &["advise", "key", "unusual"]),
+    ("config", &["advise", "key", "regular_file", "unusual"]),
     (
         "daemon",
         &[
@@ -34,6 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "geo",
             "index",
             "key",
+            "regular_file",
             "store",
             "systemd",
             "usage",
@@ -44,7 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("digest", &["key"]),
     ("flush", &["clock", "key", "store", "usage"]),
     // Only the wall's time, to say when a database was loaded.
-    ("geo", &["clock", "key"]),
+    ("geo", &["clock", "key", "regular_file"]),
     ("index", &["key"]),
     ("main", &["cli", "wiping"]),
     ("policy", &["key"]),

@@ -4,7 +4,6 @@ mod keys;
 mod written;
 
 use std::env;
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use thiserror::Error;
 
 use crate::advise;
 use crate::key::{Span, without_tokens};
+use crate::regular_file;
 use crate::unusual;
 
 pub use keys::{KEYS, Row};
@@ -173,7 +173,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut text = String::new();
-        File::open(path).and_then(|file| file.take(FILE_BYTES + 1).read_to_string(&mut text)).map_err(failed)?;
+        regular_file::open(path).and_then(|file| file.take(FILE_BYTES + 1).read_to_string(&mut text)).map_err(failed)?;
         if text.len() as u64 > FILE_BYTES {
             return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB")));
         }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::digest::{Pepper, Peppers};
+use crate::regular_file;
 
 /// Why there is no pepper to start with.
 #[derive(Debug, Error)]
@@ -78,7 +79,7 @@ fn read_from(path: &Path, credentials: Option<&Path>) -> Result<Pepper, PepperEr
 
 fn read(path: &Path, private: bool) -> Result<Pepper, PepperError> {
     let io_error = |error| PepperError::Io { path: path.to_owned(), error };
-    let mut file = File::open(path).map_err(io_error)?;
+    let mut file = regular_file::open(path).map_err(io_error)?;
     let mode = file.metadata().map_err(io_error)?.mode() & 0o777;
     if private && mode & 0o077 != 0 {
         return Err(PepperError::Mode { path: path.to_owned(), mode });

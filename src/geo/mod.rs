@@ -4,7 +4,6 @@
 mod database;
 mod ranges;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use thiserror::Error;
 
 use crate::clock;
 use crate::key::{CountryOf, Instant, canonical};
+use crate::regular_file;
 
 pub use database::{Countries, DatabaseError};
 
@@ -165,7 +165,7 @@ impl Drop for Geo {
 
 fn read(path: &Path) -> Result<Vec<u8>, GeoError> {
     let failed = |source| GeoError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = regular_file::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES { Err(GeoError::TooLarge { path: path.to_owned() }) } else { Ok(bytes) }
