@@ -166,7 +166,7 @@ pub enum ImportedSecrets {
     TokenSha256([u8; 32]),
     /// A token to be made here, and told.
     Generate,
-    /// Every secret of an export with digests, of a store with the same pepper.
+    /// Every secret of an export with digests, of a store with the same pepper; what is never good again may be of any.
     Secrets(Vec<crate::key::Secret>),
 }
 

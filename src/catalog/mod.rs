@@ -279,7 +279,7 @@ impl Catalog {
     /// refused when the request is made, after those before it were looked at.
     pub fn prepare_import(&self, actor: Actor, keys: Vec<ImportedKey>, turn: ImportTurn) -> Request {
         let options = self.shared.options.lock().clone();
-        let preparer = Preparer { peppers: &self.peppers, token_prefix: &options.token_prefix, actor: &actor, now: (self.time)().now };
+        let preparer = Preparer { peppers: &self.peppers, token_prefix: &options.token_prefix, actor: &actor, time: (self.time)() };
         let batch = preparer.prepare(keys, turn);
         Request { actor, change: Change::Import(batch) }
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Time;
 use super::change::{ImportedKey, ImportedSecrets};
 use super::difference;
 use super::draft::{Piece, draft_name};
@@ -13,7 +14,7 @@ use super::error::ChangeError;
 use crate::digest::{Peppers, token_sha256};
 use crate::key::history::{Action, Actor, Subject};
 use crate::key::limits::{self, check_count};
-use crate::key::{Instant, Key, KeyIds, PepperId, Secret, Token, weakness};
+use crate::key::{Key, KeyIds, PepperId, Secret, Token, weakness};
 use crate::store::{encode_entry_body, encode_key};
 
 /// About what a key's record and its entry take.
@@ -103,7 +104,7 @@ pub(super) struct Preparer<'a> {
     pub(super) peppers: &'a Peppers,
     pub(super) token_prefix: &'a str,
     pub(super) actor: &'a Actor,
-    pub(super) now: Instant,
+    pub(super) time: Time,
 }
 
 impl Preparer<'_> {
@@ -183,7 +184,7 @@ impl Preparer<'_> {
     }
 
     fn secret(&self, digest: [u8; 32], pepper: PepperId) -> Secret {
-        Secret { version: 1, digest, pepper, created_at: self.now, retires_at: None, revoked_at: None }
+        Secret { version: 1, digest, pepper, created_at: self.time.now, retires_at: None, revoked_at: None }
     }
 
     fn check_secrets(&self, secrets: &[Secret], current: PepperId) -> Result<(), ChangeError> {
@@ -198,9 +199,13 @@ impl Preparer<'_> {
             if usize::from(secret.version) != i + 1 {
                 return error(format!("versions count from 1 without a gap, but {} is in place {}", secret.version, i + 1));
             }
-            if !is_known(secret.pepper) {
-                let reason = "is of a pepper that this store does not have; only a store with the same pepper can take digests";
-                return error(format!("version {} {reason}", secret.version));
+            // What is over by the floor is never good again, and so needs no pepper. By the present it may be over by a mistake of the wall clock.
+            if !is_known(secret.pepper) && secret.is_good(self.time.floor) {
+                let Secret { version, pepper, .. } = secret;
+                return error(format!(
+                    "version {version} is of the pepper {pepper}, which this store does not have, and is not revoked or retired for certain; \
+                     only a store with that pepper can take it"
+                ));
             }
         }
         Ok(())

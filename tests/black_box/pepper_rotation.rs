@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::daemon::{Daemon, made, text};
+use crate::daemon::{Daemon, Made, made, text};
 
 const BASE: &str = "data_dir = \"{home}/data\"\nrun_dir = \"{home}/run\"\n";
 const BOTH: &str = "previous_pepper_file = \"{home}/data/pepper.previous\"\n";
@@ -87,12 +87,39 @@ fn the_pepper_is_changed_from_start_to_end() {
         |report: &serde_json::Value| report["parts"].as_array().expect("parts").iter().find(|part| part["part"] == "chain").cloned();
     let report = daemon.json(&["check"]);
     assert_eq!(report["clean"], true, "{report}");
+    let export = daemon.run(&["export", "--jsonl", "--digests"]).stdout;
     daemon.terminate();
+    moved_to_another_store(&daemon, &export, [&new_a, &new_b, &a, &gone, &deleted]);
     // The current pepper is where everything looks for it.
     let report = daemon.json(&["check", "--data-dir", &daemon.home().join("data").display().to_string()]);
     assert_eq!(report["clean"], true, "{report}");
     let chain = chain(&report).expect("the chain");
     assert!(text(&chain["note"]).contains("under an earlier pepper"), "{chain}");
+}
+
+/// Cause: keys keep their old secrets, which are of the old pepper, and so a store with the new one took none of them.
+fn moved_to_another_store(daemon: &Daemon, export: &str, [good, also_good, retired, revoked, deleted]: [&Made; 5]) {
+    let mut other = Daemon::start_prepared(|home| {
+        fs::create_dir(home.join("data")).expect("a directory");
+        fs::copy(daemon.home().join("data/pepper"), home.join("data/pepper")).expect("the current pepper");
+    });
+    other.json(&["functions", "add", "leads.list"]);
+    let ran = other.run_with_input(&["import", "-", "--jsonl", "--json"], export);
+    assert_eq!((ran.code, &ran.json()["imported"]), (0, &6.into()), "{ran:?}");
+    // It needs the old pepper neither now nor at a start.
+    for _ in 0..2 {
+        let store = other.json(&["status"])["store"].clone();
+        assert_eq!((&store["previous_pepper_id"], &store["other_pepper_secrets"]), (&serde_json::Value::Null, &0.into()));
+        assert!(needing(&other).is_empty());
+        let verdicts = [good, also_good, retired, revoked, deleted].map(|made| other.verdict(&made.token, "leads.list", None));
+        assert_eq!(verdicts, ["ok", "ok", "unknown", "unknown", "unknown"], "as where they come from");
+        assert_eq!(other.json(&["check"])["clean"], true);
+        assert_eq!(other.run(&["export", "--jsonl", "--digests"]).stdout, export);
+        other.restart();
+    }
+    other.terminate();
+    let report = other.json(&["check", "--data-dir", &other.home().join("data").display().to_string()]);
+    assert_eq!(report["clean"], true, "{report}");
 }
 
 /// A new pepper that nobody has told of is refused, and so is one in another file.

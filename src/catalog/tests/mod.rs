@@ -42,10 +42,17 @@ pub(super) fn pepper(byte: u8) -> Pepper {
 }
 
 pub(super) fn open(path: &Path, peppers: Peppers, clock: &Arc<AtomicI64>) -> Result<(Catalog, Arc<Index>), CatalogError> {
+    let clock = clock.clone();
+    open_with(path, peppers, move || Time::certain(Instant(clock.load(Ordering::Relaxed))))
+}
+
+pub(super) fn open_with(
+    path: &Path,
+    peppers: Peppers,
+    time: impl Fn() -> Time + Send + Sync + 'static,
+) -> Result<(Catalog, Arc<Index>), CatalogError> {
     let store = Store::open(path, StoreOptions::default())?;
     let index = Arc::new(Index::new());
-    let clock = clock.clone();
-    let time = move || Time::certain(Instant(clock.load(Ordering::Relaxed)));
     Ok((Catalog::open(store, index.clone(), peppers, time, CatalogOptions::default())?, index))
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::catalog::change::{ImportRun, ImportedKey, ImportedSecrets, Overlap};
+use crate::key::{Secret, State};
 
 fn peppers(current: u8, previous: Option<u8>) -> Peppers {
     Peppers { current: pepper(current), previous: previous.map(pepper) }
@@ -50,4 +52,61 @@ fn a_previous_pepper_that_is_needed_must_be_given() {
     let Err((directory, clock, error)) = house.try_reopen(peppers(2, None)) else { panic!("a needed pepper was not missed") };
     assert_eq!(error, CatalogError::PepperNeeded { pepper: pepper(1).id(), secrets: 1 });
     open(directory.path(), peppers(2, Some(1)), &clock).unwrap();
+}
+
+fn import(catalog: &Catalog, name: &str, secrets: Vec<Secret>) -> Result<Key, ChangeError> {
+    let secrets = ImportedSecrets::Secrets(secrets);
+    let key = ImportedKey { id: None, settings: Settings::new("acme", name), secrets, deleted_at: None, allow_weak: false };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    match runtime.block_on(catalog.change(catalog.prepare_import(actor(), vec![key], ImportRun::default().turn())))? {
+        Reply::Imported(mut imported) => Ok((*imported.remove(0).key).clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn secret(version: u16, pepper_byte: u8, retires_at: Option<Instant>, revoked_at: Option<Instant>) -> Secret {
+    let pepper = pepper(pepper_byte);
+    Secret {
+        version,
+        digest: pepper.digest_token(&[version as u8, pepper_byte]),
+        pepper: pepper.id(),
+        created_at: NOW,
+        retires_at,
+        revoked_at,
+    }
+}
+
+/// Cause: keys never drop old secrets, so after a change of peppers no export with digests could be imported, not under the same pepper either.
+#[test]
+fn a_secret_of_an_unknown_pepper_is_taken_once_it_is_never_good_again() {
+    let house = House::new();
+    for (retires_at, revoked_at) in [(None, None), (Some(Instant(NOW.0 + 1)), None)] {
+        let refused = import(&house.catalog, "good", vec![secret(1, 9, retires_at, revoked_at)]).unwrap_err();
+        assert!(refused.field() == Some("secrets") && refused.to_string().contains(&pepper(9).id().to_string()), "{refused}");
+    }
+    let kept = [secret(1, 9, Some(NOW), None), secret(2, 8, Some(Instant(NOW.0 + 1)), Some(NOW)), secret(3, 1, None, None)];
+    let key = import(&house.catalog, "moved", kept.to_vec()).unwrap();
+    assert_eq!(key.secrets, kept);
+    let over = import(&house.catalog, "over", vec![secret(1, 7, None, Some(NOW))]).unwrap();
+    assert_eq!((key.state(NOW), over.state(NOW)), (State::Active, State::Revoked));
+    assert!(house.standing(&[3, 1]).is_some(), "the one under the store's pepper is found");
+    assert_eq!((house.catalog.standings(&[]).other_pepper, house.catalog.previous_pepper()), (0, None));
+    // What is over stays so.
+    for overlap in [Overlap::Extend(DAY), Overlap::Cancel] {
+        assert!(house.change(Change::Overlap { key: of(key.id), revision: None, overlap }).is_err());
+    }
+    let house = house.reopen();
+    assert!(house.catalog.check(&[], &mut |_| true).unwrap().is_clean());
+    assert_eq!(house.made(rotate(over.id, Span(0))).key.secrets[0], over.secrets[0]);
+    house.check_chain();
+}
+
+/// What is retired by a wall clock that may be ahead by mistake is good again once that is set right.
+#[test]
+fn a_secret_of_an_unknown_pepper_is_retired_by_what_is_certain() {
+    let directory = tempfile::tempdir().unwrap();
+    let time = || Time { now: Instant(NOW.0 + DAY.0), floor: NOW };
+    let (catalog, _) = open_with(directory.path(), peppers(1, None), time).unwrap();
+    assert!(import(&catalog, "by the present", vec![secret(1, 9, Some(Instant(NOW.0 + 1)), None)]).is_err());
+    import(&catalog, "by the floor", vec![secret(1, 9, Some(NOW), None)]).unwrap();
 }

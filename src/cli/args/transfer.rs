@@ -38,7 +38,7 @@ pub(crate) struct Export {
     /// The only format there is; said aloud for scripts
     #[arg(long)]
     pub(crate) jsonl: bool,
-    /// Also ids, the digests of all secrets, and deleted keys, for a store with the same pepper
+    /// Also ids, the digests of all secrets, and deleted keys, for a store with the same pepper; what is revoked or retired may be of an earlier one
     #[arg(long)]
     pub(crate) digests: bool,
     /// Of the store in this directory, which no daemon uses. Its pepper is not needed
