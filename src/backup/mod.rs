@@ -137,7 +137,7 @@ pub enum BackupError {
         ours: String,
     },
     /// Where the store is to be restored, something is already.
-    #[error("{path} is not empty: it holds '{found}'; a store is restored only where nothing is but the pepper", path = path.display())]
+    #[error("{path} is not empty: it holds '{found}'; a store is restored only where nothing is but its peppers (pepper, pepper.previous)", path = path.display())]
     NotEmpty {
         /// The directory.
         path: PathBuf,

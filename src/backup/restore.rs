@@ -13,13 +13,13 @@ use crate::key::Instant;
 use crate::store::{Store, StoreOptions, give_to_owner_of, make_directory};
 
 /// What a directory may hold in which a store is restored.
-const MAY_BE_THERE: [&str; 4] = ["pepper", "lock", "lost+found", "db.part"];
+const MAY_BE_THERE: [&str; 5] = ["pepper", "pepper.previous", "lock", "lost+found", "db.part"];
 
 /// A restoration.
 pub struct Restore<'a> {
     /// Which backup; the newest, if absent.
     pub id: Option<u32>,
-    /// Where to: a directory that is missing, or empty but for the pepper.
+    /// Where to: a directory that is missing, or empty but for the peppers.
     pub data_dir: &'a Path,
     /// Checks the MACs of the history, and that the secrets are of these peppers.
     pub peppers: Option<&'a Peppers>,
@@ -118,10 +118,13 @@ fn check_pepper(peppers: &Peppers, record: &Record) -> Result<(), BackupError> {
     if given.contains(&record.pepper_id) {
         return Ok(());
     }
+    let needed = match &record.previous_pepper_id {
+        Some(previous) => format!("{} and, as the previous one, {previous}: give them", record.pepper_id),
+        None => format!("{}: give that one", record.pepper_id),
+    };
+    let given = given.join(" and ");
     Err(BackupError::Pepper(format!(
-        "the pepper given is {}, but the secrets of this backup need {}: give that one, from where its copy is kept",
-        given.join(" and "),
-        record.pepper_id
+        "the pepper given is {given}, but the secrets of this backup need {needed}, from where a copy is kept"
     )))
 }
 
@@ -135,7 +138,10 @@ fn look(part: &Path, restore: &Restore, record: &Record, progress: &mut Progress
     });
     match report {
         Ok(report) if report.is_clean() => Ok(report),
-        Ok(report) => Err(BackupError::Unwell(Box::new(report))),
+        Ok(report) => match report.lacks_only() {
+            Some(lacking) => Err(BackupError::Pepper(format!("{lacking}, with --previous-pepper-file FILE"))),
+            None => Err(BackupError::Unwell(Box::new(report))),
+        },
         Err(CheckError::Store(error)) => Err(error.into()),
         Err(CheckError::Stopped) => Err(BackupError::Stopped),
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Watch};
 
 use super::chain::{ChainKey, ChainReport, check_entry};
 use super::pepper::{self, PepperNeeds};
-use super::{Catalog, Head, Time};
+use super::{Catalog, CatalogError, Head, Time};
 use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::{Instant, Key, KeyId};
@@ -17,6 +17,8 @@ pub use crate::store::check::{Part, Progress};
 /// How often a key that the index shows otherwise is looked at again: a change may be durable and not yet visible.
 const LOOKS_AGAIN: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// The part that is about the peppers.
+const PEPPER: &str = "pepper";
 /// Keys that are looked at again.
 const SUSPECTS: usize = 10_000;
 
@@ -39,6 +41,8 @@ pub struct CheckReport {
     pub head: Head,
     /// What was looked at.
     pub parts: Vec<Part>,
+    /// Which pepper was not among those given, if that is so. It is a fault of the part `pepper`, too.
+    pub lacks: Option<CatalogError>,
     /// How long it took.
     pub took: Duration,
 }
@@ -47,6 +51,12 @@ impl CheckReport {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.parts.iter().all(|part| part.faults.is_empty())
+    }
+
+    /// Which pepper was not among those given, where nothing else is wrong: the store is well then.
+    pub fn lacks_only(&self) -> Option<&CatalogError> {
+        let others_are_well = self.parts.iter().all(|part| part.name == PEPPER || part.faults.is_empty());
+        self.lacks.as_ref().filter(|_| others_are_well)
     }
 }
 
@@ -133,14 +143,15 @@ fn check_with(
     let mut parts = store.check(&mut looking).map_err(|Stopped| CheckError::Stopped)?;
     let Looking { chain, tail, suspects, secrets, needs, .. } = looking;
     parts.push(chain_part(chain, options));
-    parts.push(pepper_part(store, options, &needs));
+    let (part, lacks) = pepper_part(store, options, &needs);
+    parts.push(part);
     if !options.against.is_empty() {
         parts.push(against_part(store, options.against, tail));
     }
     if let Some(catalog) = live {
         parts.push(index_part(catalog, &suspects, (secrets, tail)));
     }
-    Ok(CheckReport { store: store.path().to_owned(), head: tail, parts, took: begun.elapsed() })
+    Ok(CheckReport { store: store.path().to_owned(), head: tail, parts, lacks, took: begun.elapsed() })
 }
 
 fn chain_keys(peppers: &Peppers) -> Vec<ChainKey> {
@@ -159,25 +170,26 @@ fn chain_part(chain: ChainReport, options: &CheckOptions) -> Part {
     part
 }
 
-fn pepper_part(store: &Store, options: &CheckOptions, needs: &PepperNeeds) -> Part {
-    let mut part = Part::new("pepper", "fingerprints");
+fn pepper_part(store: &Store, options: &CheckOptions, needs: &PepperNeeds) -> (Part, Option<CatalogError>) {
+    let mut part = Part::new(PEPPER, "fingerprints");
     let marks = match store.pepper_marks() {
         Ok(marks) => marks,
         Err(error) => {
             part.fault(error.to_string());
-            return part;
+            return (part, None);
         }
     };
     let Some(peppers) = options.peppers else {
         let needed = marks.map_or_else(|| "none".to_owned(), |marks| pepper::id_of(&marks.current).to_string());
         part.note = Some(format!("not given; the store needs {needed}"));
-        return part;
+        return (part, None);
     };
     part.checked = 1 + u64::from(peppers.previous.is_some());
-    if let Err(error) = pepper::check(store, peppers).and_then(|_| pepper::all_given(peppers, needs)) {
+    let fault = pepper::check(store, peppers).and_then(|_| pepper::all_given(peppers, needs)).err();
+    if let Some(error) = &fault {
         part.fault(error.to_string());
     }
-    part
+    (part, fault.filter(|error| matches!(error, CatalogError::WrongPepper { .. } | CatalogError::PepperNeeded { .. })))
 }
 
 fn against_part(store: &Store, against: &[Head], tail: Head) -> Part {

@@ -26,6 +26,7 @@ pub(crate) fn check(admin: impl FnOnce() -> Result<Admin, Failure>, screen: &Scr
     let look = whose.map(|whose| Look {
         whose,
         pepper_file: arguments.pepper_file.clone(),
+        previous_pepper_file: arguments.previous_pepper_file.clone(),
         no_pepper: arguments.no_pepper,
         against: against.clone(),
         acknowledge: arguments.acknowledge,

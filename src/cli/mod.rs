@@ -219,7 +219,7 @@ mod tests {
             "backup d --list --json",
             "restore d --id 3 --data-dir n --pepper-file p --previous-pepper-file q",
             "check",
-            "check --config f --pepper-file p --against 7:ab --against f",
+            "check --config f --pepper-file p --previous-pepper-file q --against 7:ab --against f",
             "check --data-dir d --no-pepper",
             "check --data-dir d --acknowledge",
             "check --data-dir d --believe-clock",

@@ -22,7 +22,7 @@ use crate::usage;
 pub enum Whose {
     /// That of the daemon with this configuration.
     Config(PathBuf),
-    /// The one in this directory, with the pepper beside it.
+    /// The one in this directory, with the peppers beside it.
     Directory(PathBuf),
 }
 
@@ -33,6 +33,8 @@ pub struct Look {
     pub whose: Whose,
     /// A pepper elsewhere than the configuration says.
     pub pepper_file: Option<PathBuf>,
+    /// The same of the pepper before it.
+    pub previous_pepper_file: Option<PathBuf>,
     /// Without a pepper: what needs it is not checked.
     pub no_pepper: bool,
     /// Heads that were noted earlier.
@@ -58,11 +60,15 @@ impl Look {
                 Place { data_dir: config.data_dir, pepper_file: config.pepper_file, previous_pepper_file: config.previous_pepper_file }
             }
             Whose::Directory(data_dir) => {
-                Place { data_dir: data_dir.clone(), pepper_file: data_dir.join("pepper"), previous_pepper_file: None }
+                let previous_pepper_file = pepper::beside(data_dir, pepper::PREVIOUS);
+                Place { data_dir: data_dir.clone(), pepper_file: data_dir.join("pepper"), previous_pepper_file }
             }
         };
         if let Some(file) = &self.pepper_file {
             place.pepper_file.clone_from(file);
+        }
+        if let Some(file) = &self.previous_pepper_file {
+            place.previous_pepper_file = Some(file.clone());
         }
         Ok(place)
     }
@@ -139,7 +145,7 @@ fn store_in(data_dir: &Path) -> Result<PathBuf, ServeError> {
 fn unreadable(path: PathBuf, error: &StoreError) -> CheckReport {
     let mut part = Part::new("files", "stores");
     part.fault(error.to_string());
-    CheckReport { store: path, head: Head::default(), parts: vec![part], took: Duration::ZERO }
+    CheckReport { store: path, head: Head::default(), parts: vec![part], lacks: None, took: Duration::ZERO }
 }
 
 fn peppers(place: &Place, store: &Path) -> Result<Peppers, ServeError> {

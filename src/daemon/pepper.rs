@@ -52,6 +52,8 @@ pub enum PepperError {
 }
 
 const PEPPER_BYTES: usize = 32;
+/// The file of the previous pepper beside the current one's, as the guide to a change of peppers has it.
+pub(super) const PREVIOUS: &str = "pepper.previous";
 
 /// Reads the peppers; makes the current one if neither it nor the store exists.
 ///
@@ -62,6 +64,11 @@ pub(super) fn load(file: &Path, previous: Option<&Path>, store: &Path, credentia
         return Ok(Peppers { current, previous: previous.map(|path| read_from(path, credentials)).transpose()? });
     }
     find(file, previous, store, credentials)
+}
+
+/// A pepper's file in the directory of a store, if it is there.
+pub(super) fn beside(data_dir: &Path, name: &str) -> Option<PathBuf> {
+    Some(data_dir.join(name)).filter(|file| file.exists())
 }
 
 /// Reads the peppers of a store that exists.

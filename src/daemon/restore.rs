@@ -15,11 +15,11 @@ pub struct RestoreOptions {
     pub backups: PathBuf,
     /// Which of them; the newest, if absent.
     pub id: Option<u32>,
-    /// A directory that is missing, or empty but for the pepper.
+    /// A directory that is missing, or empty but for the peppers.
     pub data_dir: PathBuf,
     /// The pepper, if it is not in that directory.
     pub pepper_file: Option<PathBuf>,
-    /// The one before it, while secrets need it.
+    /// The one before it, while secrets need it, if it is not in that directory.
     pub previous_pepper_file: Option<PathBuf>,
 }
 
@@ -28,9 +28,9 @@ pub struct RestoreOptions {
 /// # Errors
 /// Nothing was restored.
 pub fn restore(options: &RestoreOptions, progress: &mut Progress) -> Result<(Restored, bool), BackupError> {
-    let beside = options.data_dir.join("pepper");
-    let file = options.pepper_file.clone().or_else(|| beside.exists().then_some(beside));
-    let peppers = file.map(|file| peppers(&file, options.previous_pepper_file.as_deref())).transpose();
+    let file = options.pepper_file.clone().or_else(|| pepper::beside(&options.data_dir, "pepper"));
+    let previous = options.previous_pepper_file.clone().or_else(|| pepper::beside(&options.data_dir, pepper::PREVIOUS));
+    let peppers = file.map(|file| peppers(&file, previous.as_deref())).transpose();
     let peppers = peppers.map_err(|error| BackupError::Pepper(error.to_string()))?;
     let now = Clock::start(Instant(0)).now();
     let restore = Restore { id: options.id, data_dir: &options.data_dir, peppers: peppers.as_ref(), now };

@@ -79,6 +79,7 @@ fn the_pepper_is_changed_from_start_to_end() {
     configure(&daemon, "");
     daemon.restart();
     assert!(daemon.json(&["status"])["store"]["previous_pepper_id"].is_null(), "no secret needs it any more");
+    fs::remove_file(daemon.home().join("data/pepper.previous")).expect("a file");
     assert_eq!([&c, &new_a, &new_b].map(|made| verdict(&daemon, &made.token)), ["ok", "ok", "ok"]);
     for ended in [&a, &b, &gone, &brief, &deleted] {
         assert_ne!(verdict(&daemon, &ended.token), "ok");
@@ -120,6 +121,62 @@ fn moved_to_another_store(daemon: &Daemon, export: &str, [good, also_good, retir
     other.terminate();
     let report = other.json(&["check", "--data-dir", &other.home().join("data").display().to_string()]);
     assert_eq!(report["clean"], true, "{report}");
+}
+
+/// Cause: with one pepper alone a backup that needs two was called damaged, with both where the configuration has them the directory was not empty, and the
+/// check that follows could not be told of the previous one.
+#[test]
+fn a_backup_from_the_middle_of_a_change_is_restored() {
+    let mut daemon = Daemon::start_configured(BASE);
+    daemon.json(&["functions", "add", "leads.list"]);
+    let [moved, waiting] = ["moved", "waiting"].map(|name| daemon.create(&format!("acme/{name}"), &["--grant", "*"]));
+    let home = daemon.home().to_owned();
+    let [data, old, new, backups] = ["data", "old", "new", "backups"].map(|name| home.join(name).display().to_string());
+    daemon.terminate();
+    fs::copy(home.join("data/pepper"), home.join("data/pepper.previous")).expect("a copy");
+    fs::copy(home.join("data/pepper"), &old).expect("a copy elsewhere");
+    put_a_new_one(&daemon);
+    fs::copy(home.join("data/pepper"), &new).expect("a copy elsewhere");
+    configure(&daemon, BOTH);
+    daemon.start_again();
+    let store = daemon.json(&["status"])["store"].clone();
+    let (new_id, old_id) = (text(&store["pepper_id"]), text(&store["previous_pepper_id"]));
+    let renewed = made(&daemon.json(&["rotate", "acme/moved", "--overlap", "7d"]));
+    let secrets = daemon.json(&["status"])["store"]["other_pepper_secrets"].to_string();
+    daemon.json(&["backup", &backups]);
+    daemon.terminate();
+
+    // As docs/operations.md has it; first with one of the two.
+    fs::remove_dir_all(&data).expect("a directory");
+    fs::create_dir(&data).expect("a directory");
+    let restore = ["restore", &backups, "--data-dir", &data];
+    fs::copy(&old, home.join("data/pepper")).expect("the old one");
+    daemon.run(&restore).refused(78, &[&old_id, &new_id, "previous"]);
+    fs::copy(&new, home.join("data/pepper")).expect("the new one");
+    let lacking = format!("{secrets} secrets that are still good need the pepper {old_id}");
+    daemon.run(&restore).refused(78, &[&lacking, "--previous-pepper-file"]);
+    assert!(!home.join("data/db").exists());
+    fs::copy(&old, home.join("data/pepper.previous")).expect("the old one");
+    let restored = daemon.run(&restore);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    let check = ["check", "--data-dir", &data, "--json"];
+    assert_eq!(daemon.run(&check).json()["clean"], true);
+    fs::remove_file(home.join("data/pepper.previous")).expect("a file");
+    let alone = daemon.run(&check);
+    assert!(alone.code == 1 && alone.stdout.contains(&lacking), "{alone:?}");
+    let named = [&check[..], &["--previous-pepper-file", &old]].concat();
+    assert_eq!(daemon.run(&named).json()["clean"], true);
+    fs::copy(&old, home.join("data/pepper.previous")).expect("the old one");
+    daemon.start_again();
+    for token in [&moved, &waiting, &renewed].map(|made| &made.token) {
+        assert_eq!(daemon.verdict(token, "leads.list", None), "ok");
+    }
+
+    // With copies that are named, and nothing beside the store.
+    let elsewhere = home.join("elsewhere").display().to_string();
+    let named = ["--pepper-file", &new, "--previous-pepper-file", &old];
+    assert_eq!(daemon.run(&[&["restore", &backups, "--data-dir", &elsewhere], &named[..]].concat()).code, 0);
+    assert_eq!(daemon.run(&[&["check", "--data-dir", &elsewhere, "--json"], &named[..]].concat()).json()["clean"], true);
 }
 
 /// A new pepper that nobody has told of is refused, and so is one in another file.

@@ -31,8 +31,11 @@ pub(crate) struct Check {
     /// With --config or --data-dir: the pepper, if it is elsewhere
     #[arg(long, value_name = "FILE", requires = "offline")]
     pub(crate) pepper_file: Option<PathBuf>,
+    /// With --config or --data-dir: the pepper before it, while secrets need it [default: as the configuration says, or 'pepper.previous' in the data directory, if it is there]
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    pub(crate) previous_pepper_file: Option<PathBuf>,
     /// With --config or --data-dir: without the pepper. The MACs of the history are not verified then
-    #[arg(long, requires = "offline", conflicts_with = "pepper_file")]
+    #[arg(long, requires = "offline", conflicts_with_all = ["pepper_file", "previous_pepper_file"])]
     pub(crate) no_pepper: bool,
     /// With --config or --data-dir: if all else is well, writes the file 'acknowledged' anew, which says where the history ends
     #[arg(long, requires = "offline", conflicts_with = "no_pepper")]
@@ -72,7 +75,7 @@ pub(crate) struct Backup {
   doorward restore /mnt/backup/doorward --data-dir /var/lib/doorward
   doorward restore /mnt/backup/doorward --id 12 --data-dir ./look
 
-The directory must be missing, or empty but for the pepper. What was changed after the backup was taken is not in it:
+The directory must be missing, or empty but for the peppers. What was changed after the backup was taken is not in it:
 keys revoked since are good again.")]
 pub(crate) struct Restore {
     /// The directory of backups
@@ -87,7 +90,7 @@ pub(crate) struct Restore {
     /// The pepper, to verify the MACs of the history with [default: 'pepper' in the data directory, if it is there]
     #[arg(long, value_name = "FILE")]
     pub(crate) pepper_file: Option<PathBuf>,
-    /// The pepper before it, while secrets need it
+    /// The pepper before it, while secrets need it [default: 'pepper.previous' in the data directory, if it is there]
     #[arg(long, value_name = "FILE")]
     pub(crate) previous_pepper_file: Option<PathBuf>,
 }
