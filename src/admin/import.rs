@@ -18,6 +18,7 @@ use super::wire::{GeneratedView, ImportView, KeyLine, LineFields, SecretLine};
 use crate::catalog::change::{ImportRun, ImportedKey, ImportedSecrets, Reply, Request};
 use crate::catalog::{Answer, Catalog, ChangeError};
 use crate::key::history::Actor;
+use crate::key::limits::GENERATED_TOKENS;
 use crate::key::{PepperId, Secret, Token};
 
 /// Lines of a batch: all of them are imported, with one sync, or none.
@@ -28,8 +29,6 @@ const BATCH_BYTES: usize = 4 << 20;
 const PREPARING: usize = 2;
 /// Batches that the catalog has at once. Those that wait go into one write, which needs one sync: as many again as are being written.
 const UNDER_WAY: usize = 8;
-/// Tokens that one import makes: all of them are in the answer, and so in memory until its end.
-pub(super) const GENERATED: usize = 100_000;
 
 /// What the import takes.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -148,8 +147,8 @@ impl Import {
         let Prepared { request, lines, tokens } =
             prepared.unwrap_or_else(|_| Err(Failure::new(Word::Internal, "the daemon failed on a line; its log says where")))?;
         self.tokens += tokens;
-        if self.tokens > GENERATED {
-            let detail = format!("one import makes at most {GENERATED} tokens; import the rest by itself");
+        if self.tokens > GENERATED_TOKENS {
+            let detail = format!("one import makes at most {GENERATED_TOKENS} tokens; import the rest by itself");
             return Err(Failure::new(Word::Limit, detail).with_field("token").with_line(lines.first().copied().unwrap_or(0)));
         }
         if self.under_way.len() >= UNDER_WAY {

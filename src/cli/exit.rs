@@ -87,6 +87,12 @@ impl Failure {
         self
     }
 
+    /// The failure of a request that began behind so many lines of the input.
+    pub(crate) fn behind(mut self, lines: u64) -> Failure {
+        self.line = self.line.map(|line| line + lines);
+        self
+    }
+
     /// Something of doorward itself is wrong.
     pub(crate) fn software(detail: impl Into<String>) -> Failure {
         Failure::new(Exit::Software, "software", "a fault of doorward", detail)

@@ -40,6 +40,8 @@ pub const REQUEST_ID_BYTES: usize = 100;
 pub const REQUEST_ID_MS: i64 = 30 * 86_400_000;
 /// Keys in one batch of an import, which is one write.
 pub const IMPORT_KEYS: usize = 1_000;
+/// Tokens that one request to import makes: all of them are in its answer, and so in memory until its end.
+pub const GENERATED_TOKENS: usize = 100_000;
 /// Keys that one change by account or tag may touch: it is one write, held in memory until it is durable.
 pub const BULK_KEYS: usize = 100_000;
 /// Bytes in the `--as` of a change.

@@ -145,6 +145,57 @@ fn an_export_with_digests_carries_tombstones() {
     other.run_with_input(&["import", "-", "--jsonl"], &line).refused(65, &["deleted_at"]);
 }
 
+/// Cause: an answer holds the tokens that were made, and so has a limit, at which the command ended: a store with a lost pepper and more keys could not be made anew as
+/// docs/operations.md has it.
+#[test]
+fn any_number_of_keys_gets_new_tokens() {
+    const KEYS: usize = 100_501;
+    let mut daemon = Daemon::start();
+    let line = |number: usize| {
+        let function = if number == 100_300 { "not.registered" } else { "leads.list" };
+        format!("{{\"name\":\"k{number}\",\"account\":\"new\",\"grants\":[\"{function}\"]}}\n")
+    };
+    let input: String = (1..=KEYS).map(line).collect();
+    let path = |name: &str| daemon.home().join(name).display().to_string();
+    let [first, second] = ["first.jsonl", "second.jsonl"].map(path);
+    let import = |daemon: &Daemon, tokens: &str, input: &str| {
+        daemon.run_with_input(&["import", "-", "--jsonl", "--generate", "--tokens-out", tokens, "--json"], input)
+    };
+    let tokens = |file: &str| -> Vec<Value> {
+        fs::read_to_string(file).expect("it").lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
+    };
+
+    let refused = import(&daemon, &first, &input);
+    let told = refused.stderr.trim();
+    let problem: Value = serde_json::from_str(told).unwrap_or_else(|_| panic!("{refused:?}"));
+    assert_eq!((refused.code, &problem["line"]), (65, &100_300.into()), "{refused:?}");
+    assert!(told.contains("100000 keys are imported and there to stay") && told.contains("first.jsonl"), "{told}");
+    assert_eq!(tokens(&first).len(), 100_000, "of the batches before it");
+
+    // As the document says: the line is mended, and what is behind the keys that were imported goes on.
+    let rest: String = input.lines().skip(100_000).map(|line| format!("{line}\n").replace("not.registered", "leads.list")).collect();
+    let ran = import(&daemon, &second, &rest);
+    assert_eq!((ran.code, &ran.json()["generated"]), (0, &501.into()), "{ran:?}");
+    let all = [tokens(&first), tokens(&second)].concat();
+    let names = all.iter().map(|made| text(&made["name"]));
+    assert!(names.eq((1..=KEYS).map(|number| format!("k{number}"))), "each key once, in order");
+    for made in [&all[0], &all[99_999], &all[100_000], &all[KEYS - 1]] {
+        assert_eq!(daemon.verdict(&text(&made["token"]), "leads.list", None), "ok");
+    }
+
+    // And all of them at once.
+    daemon.terminate();
+    fs::remove_dir_all(daemon.home().join("data")).expect("a directory");
+    daemon.start_again();
+    daemon.json(&["functions", "add", "leads.list"]);
+    let third = daemon.home().join("third.jsonl").display().to_string();
+    let ran = import(&daemon, &third, &input.replace("not.registered", "leads.list"));
+    assert_eq!((ran.code, &ran.json()["imported"], &ran.json()["generated"]), (0, &KEYS.into(), &KEYS.into()), "{ran:?}");
+    let made = tokens(&third);
+    assert_eq!(made.len(), KEYS);
+    assert_eq!(daemon.verdict(&text(&made[KEYS - 1]["token"]), "leads.list", None), "ok");
+}
+
 /// What a lost pepper leaves: the rules of all keys, from a store that no daemon can use any more.
 #[test]
 fn a_store_whose_pepper_is_lost_is_exported_and_its_keys_get_new_secrets() {

@@ -11,7 +11,7 @@ use super::Actor;
   doorward import keys.jsonl --generate --tokens-out new-tokens.jsonl
 
 A line has the field names of 'show --json' and a token or token_sha256. Lines are taken in batches: a refused
-line changes nothing of its batch, and the batches before it stay.")]
+line changes nothing of its batch, and the batches before it stay, with their new tokens in the file.")]
 pub(crate) struct Import {
     /// The file; '-' is standard input
     #[arg(default_value = "-")]
