@@ -241,6 +241,12 @@ impl Running {
             let clock = Arc::clone(&clock);
             move || time::catalog_time(&clock)
         };
+        // Before the store says that it needs this pepper: after a power failure it could be under one that no disk holds.
+        if store.pepper_marks()?.is_none_or(|marks| marks.current != peppers.current.fingerprint()) {
+            for file in [Some(&config.pepper_file), config.previous_pepper_file.as_ref()].into_iter().flatten() {
+                pepper::sync(file, credentials.as_deref())?;
+            }
+        }
         let catalog = Arc::new(Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), time, options)?);
         info!(keys = catalog.counts().keys, store_ms, loaded_ms = begun.elapsed().as_millis() as u64, "loaded");
         let usage = Arc::new(counters(&store, &config.run_dir)?);

@@ -41,6 +41,14 @@ pub enum PepperError {
         /// Its permission bits.
         mode: u32,
     },
+    /// It may not be on a disk.
+    #[error("the pepper {path} cannot be brought to the disk ({error}): until it is there, no store begins to need it")]
+    Unsynced {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// It cannot be read or written.
     #[error("the pepper {path}: {error}")]
     Io {
@@ -80,8 +88,38 @@ pub(super) fn find(file: &Path, previous: Option<&Path>, store: &Path, credentia
     Ok(Peppers { current: read(file)?, previous: previous.map(read).transpose()? })
 }
 
+/// Has a pepper and its name on the disk: whoever put it there may have left both to the kernel. What the service manager hands over is in memory, and what is no
+/// regular file is on no disk either.
+pub(super) fn sync(path: &Path, credentials: Option<&Path>) -> Result<(), PepperError> {
+    if is_credential(path, credentials) || !path.is_file() {
+        return Ok(());
+    }
+    let sync = || {
+        let file = File::open(path)?;
+        file.sync_all()?;
+        // Where it is a link, the file that it leads to has a name, too.
+        for name in [path, &fs::canonicalize(path)?] {
+            match File::open(directory_of(name)) {
+                // A directory that one may pass through, but not read.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => rustix::fs::syncfs(&file)?,
+                directory => directory?.sync_all()?,
+            }
+        }
+        Ok(())
+    };
+    sync().map_err(|error| PepperError::Unsynced { path: path.to_owned(), error })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn is_credential(path: &Path, credentials: Option<&Path>) -> bool {
+    credentials.is_some_and(|directory| path.starts_with(directory))
+}
+
 fn read_from(path: &Path, credentials: Option<&Path>) -> Result<Pepper, PepperError> {
-    read(path, !credentials.is_some_and(|directory| path.starts_with(directory)))
+    read(path, !is_credential(path, credentials))
 }
 
 fn read(path: &Path, private: bool) -> Result<Pepper, PepperError> {
@@ -113,7 +151,6 @@ fn make(path: &Path) -> Result<Pepper, PepperError> {
     let mut bytes = [0; PEPPER_BYTES];
     let write = |bytes: &mut [u8; PEPPER_BYTES]| -> io::Result<()> {
         getrandom::fill(bytes).map_err(io::Error::other)?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
         // Under another name until it is whole, so that a kill leaves no half of a pepper.
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".unfinished");
@@ -123,7 +160,7 @@ fn make(path: &Path) -> Result<Pepper, PepperError> {
         file.sync_all()?;
         fs::hard_link(&unfinished, path)?;
         fs::remove_file(&unfinished)?;
-        File::open(directory)?.sync_all()
+        File::open(directory_of(path))?.sync_all()
     };
     let outcome = write(&mut bytes).map_err(|error| PepperError::Io { path: path.to_owned(), error });
     let pepper = outcome.map(|()| Pepper::from_bytes(bytes));
@@ -154,6 +191,21 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(matches!(load(&file, None, &store, None), Err(PepperError::Missing { .. })));
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn what_is_on_no_disk_is_not_synced() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pepper");
+        // Opening it would wait for somebody who writes.
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        sync(&file, None).unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, [1; 32]).unwrap();
+        sync(&file, None).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        sync(&link, None).unwrap();
     }
 
     #[test]
