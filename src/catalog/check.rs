@@ -18,7 +18,7 @@ pub use crate::store::check::{Part, Progress};
 const LOOKS_AGAIN: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// The part that is about the peppers.
-const PEPPER: &str = "pepper";
+pub const PEPPER: &str = "pepper";
 /// Keys that are looked at again.
 const SUSPECTS: usize = 10_000;
 

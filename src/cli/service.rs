@@ -34,7 +34,7 @@ fn serve_options(everywhere: &Everywhere, arguments: Serve) -> Result<ServeOptio
 /// Which exit code systemd and scripts see when the daemon did not start.
 pub(super) fn exit_of(error: &ServeError) -> Exit {
     match error {
-        ServeError::Catalog(CatalogError::WrongPepper { .. } | CatalogError::PepperNeeded { .. }) => Exit::Config,
+        ServeError::WrongPepper { .. } | ServeError::Catalog(CatalogError::PepperNeeded { .. }) => Exit::Config,
         ServeError::Config(_) | ServeError::Identity { .. } | ServeError::Listen(_) | ServeError::Pepper(_) | ServeError::Geo(_) => {
             Exit::Config
         }

@@ -95,6 +95,9 @@ pub fn check(look: &Look, progress: &mut dyn FnMut(Progress) -> bool) -> Result<
         Err(CheckError::Stopped) => return Err(ServeError::Stopped),
     };
     drop(store);
+    if report.lacks.is_some() {
+        tell_where_from(&place, &mut report);
+    }
     if look.acknowledge {
         acknowledge(&path, &mut report)?;
     }
@@ -151,6 +154,14 @@ fn unreadable(path: PathBuf, error: &StoreError) -> CheckReport {
 fn peppers(place: &Place, store: &Path) -> Result<Peppers, ServeError> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     Ok(pepper::find(&place.pepper_file, place.previous_pepper_file.as_deref(), store, credentials.as_deref())?)
+}
+
+/// Which files the peppers were read from, of which one is another than the store needs, or missing.
+fn tell_where_from(place: &Place, report: &mut CheckReport) {
+    let files = [Some(&place.pepper_file), place.previous_pepper_file.as_ref()].into_iter().flatten();
+    let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+    let note = format!("read from {}; --pepper-file and --previous-pepper-file name others", files.join(" and "));
+    report.parts.iter_mut().filter(|part| part.name == check::PEPPER).for_each(|part| part.note = Some(note.clone()));
 }
 
 fn believe_clock(path: &Path, report: &mut CheckReport) -> Result<(), ServeError> {

@@ -111,6 +111,14 @@ pub enum ServeError {
     /// Loading the keys.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The pepper is another than the store's.
+    #[error("{file}: {error}", file = file.display())]
+    WrongPepper {
+        /// Where it was read from.
+        file: PathBuf,
+        /// Which it is, and which the store needs.
+        error: CatalogError,
+    },
     /// The country database.
     #[error(transparent)]
     Geo(#[from] GeoError),
@@ -247,7 +255,8 @@ impl Running {
                 pepper::sync(file, credentials.as_deref())?;
             }
         }
-        let catalog = Arc::new(Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), time, options)?);
+        let catalog = Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), time, options);
+        let catalog = Arc::new(catalog.map_err(|error| about_pepper(error, &config.pepper_file))?);
         info!(keys = catalog.counts().keys, store_ms, loaded_ms = begun.elapsed().as_millis() as u64, "loaded");
         let usage = Arc::new(counters(&store, &config.run_dir)?);
         let usage_kept = Keep { minutes: config.usage.keep_minutes, hours: config.usage.keep_hours, days: config.usage.keep_days };
@@ -302,6 +311,14 @@ impl Running {
             error!(%error, "what was counted since the last flush could not be written; it waits in the run directory for the next start");
         }
         drop((run, data));
+    }
+}
+
+/// Names the file of a pepper that is not the store's.
+fn about_pepper(error: CatalogError, file: &Path) -> ServeError {
+    match error {
+        CatalogError::WrongPepper { .. } => ServeError::WrongPepper { file: file.to_owned(), error },
+        _ => error.into(),
     }
 }
 

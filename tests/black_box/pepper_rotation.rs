@@ -188,8 +188,14 @@ fn a_new_pepper_alone_is_refused() {
     daemon.terminate();
     fs::copy(daemon.home().join("data/pepper"), daemon.home().join("data/pepper.previous")).expect("a copy");
     put_a_new_one(&daemon);
+    // Cause: the ids of both were told, but not from where the wrong one was read.
+    let file = daemon.home().join("data/pepper").display().to_string();
     let (code, log) = daemon.fail_to_start();
-    assert!(code == 78 && log.contains(&old), "{log}");
+    assert!(code == 78 && log.contains(&old) && log.contains(&format!("{file}: the pepper given is")), "{log}");
+    fs::rename(daemon.home().join("data/pepper.previous"), daemon.home().join("previous")).expect("it elsewhere");
+    let report = daemon.run(&["check", "--data-dir", &daemon.home().join("data").display().to_string()]);
+    assert!(report.code == 1 && report.stdout.contains(&old) && report.stdout.contains(&format!("read from {file};")), "{report:?}");
+    fs::rename(daemon.home().join("previous"), daemon.home().join("data/pepper.previous")).expect("it beside");
     configure(&daemon, BOTH);
     daemon.start_again();
 }
