@@ -45,7 +45,7 @@ use prepare::Preparer;
 use registry::Registry;
 use writer::{Job, Shared, Writer};
 
-use crate::digest::Peppers;
+use crate::digest::{Pepper, Peppers};
 use crate::index::Index;
 use crate::key::history::{Action, Actor};
 use crate::key::{Function, Instant, Key, KeyId, PepperId, Span, TokenError, check_prefix};
@@ -319,9 +319,10 @@ impl Catalog {
         self.peppers.current.id()
     }
 
-    /// The pepper that secrets still needed at the start, besides the current one.
+    /// The pepper that secrets need besides the current one, or needed at the start. An import may bring the first that does.
     pub fn previous_pepper(&self) -> Option<PepperId> {
-        self.previous_pepper
+        let given = || self.peppers.previous.as_ref().map(Pepper::id);
+        self.previous_pepper.or_else(|| given().filter(|_| self.standings(&[]).other_pepper > 0))
     }
 
     /// Checks the entries of a range of the history against its chain.

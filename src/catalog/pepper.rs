@@ -1,7 +1,7 @@
 use ahash::AHashMap;
 
 use super::{CatalogError, Time};
-use crate::digest::Peppers;
+use crate::digest::{Pepper, Peppers};
 use crate::key::Instant;
 use crate::key::{Key, PepperId};
 use crate::store::{PepperMarks, Store};
@@ -56,10 +56,11 @@ pub(super) fn check(store: &Store, peppers: &Peppers) -> Result<PepperMarks, Cat
     }
 }
 
-/// Refuses when secrets need a pepper that was not given; else makes the store remember, and forget a pepper that none needs.
+/// Refuses when secrets need a pepper that was not given; else makes the store remember the previous one that they need, and forget one that none needs.
 pub(super) fn settle(store: &Store, peppers: &Peppers, mut marks: PepperMarks, needs: &PepperNeeds) -> Result<PepperMarks, CatalogError> {
     all_given(peppers, needs)?;
-    marks.previous = marks.previous.filter(|previous| needs.perhaps(id_of(previous)) > 0);
+    let given = peppers.previous.as_ref().map(Pepper::fingerprint);
+    marks.previous = [given, marks.previous].into_iter().flatten().find(|previous| needs.perhaps(id_of(previous)) > 0);
     if store.pepper_marks()? != Some(marks) {
         store.set_pepper_marks(&marks)?;
     }

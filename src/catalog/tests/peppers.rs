@@ -110,3 +110,17 @@ fn a_secret_of_an_unknown_pepper_is_retired_by_what_is_certain() {
     assert!(import(&catalog, "by the present", vec![secret(1, 9, Some(Instant(NOW.0 + 1)), None)]).is_err());
     import(&catalog, "by the floor", vec![secret(1, 9, Some(NOW), None)]).unwrap();
 }
+
+/// Cause: a previous pepper that no secret needed at the start was forgotten, though an import may bring secrets that need it.
+#[test]
+fn a_previous_pepper_that_an_import_brings_to_be_needed_is_told() {
+    let house = House::new().try_reopen(peppers(2, Some(1))).map_err(|(_, _, error)| error).unwrap();
+    assert_eq!(house.catalog.previous_pepper(), None);
+    let id = import(&house.catalog, "old", vec![secret(1, 1, None, None)]).unwrap().id;
+    assert_eq!(house.catalog.previous_pepper(), Some(pepper(1).id()));
+    let house = house.try_reopen(peppers(2, Some(1))).map_err(|(_, _, error)| error).unwrap();
+    assert_eq!(house.catalog.previous_pepper(), Some(pepper(1).id()), "after a start, too");
+    house.made(rotate(id, Span(0)));
+    let house = house.try_reopen(peppers(2, None)).map_err(|(_, _, error)| error).unwrap();
+    assert_eq!(house.catalog.previous_pepper(), None);
+}
