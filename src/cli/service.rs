@@ -39,7 +39,7 @@ pub(super) fn exit_of(error: &ServeError) -> Exit {
             Exit::Config
         }
         ServeError::Directory(_) | ServeError::Counters(_) => Exit::CantCreate,
-        ServeError::Store(_) | ServeError::Catalog(_) => Exit::Io,
+        ServeError::Store(_) | ServeError::Catalog(_) | ServeError::StoreGone(_) | ServeError::RestorePending(_) => Exit::Io,
         ServeError::NoStore(_) => Exit::NoInput,
         ServeError::Stopped => Exit::TempFail,
         ServeError::System(..) => Exit::System,

@@ -1,7 +1,7 @@
 //! Directories, each locked for one daemon.
 
 use std::fs::{File, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,12 @@ use crate::store::make_directory;
 
 /// A directory that no other daemon uses while this lives.
 pub(super) struct Locked {
-    _lock: File,
+    lock: File,
 }
+
+/// What the locked file of a directory says in which a store was made.
+const HAD_A_STORE: &[u8] =
+    b"A store was made here, in db. Where it is missing doorward does not begin another, unless this file is removed.\n";
 
 /// Why a directory or a socket cannot be used.
 #[derive(Debug, Error)]
@@ -60,9 +64,23 @@ impl Locked {
         Locked::hold(path, lock).map(Some)
     }
 
+    /// Whether a store was made in the directory before.
+    pub(super) fn had_store(&self) -> io::Result<bool> {
+        Ok(self.lock.metadata()?.len() > 0)
+    }
+
+    /// Has on the disk that a store was made in the directory.
+    pub(super) fn note_store(&self) -> io::Result<()> {
+        if self.had_store()? {
+            return Ok(());
+        }
+        (&self.lock).write_all(HAD_A_STORE)?;
+        self.lock.sync_all()
+    }
+
     fn hold(path: &Path, lock: File) -> Result<Locked, DirectoryError> {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Locked { _lock: lock }),
+            Ok(()) => Ok(Locked { lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::InUse(path.to_owned())),
             Err(error) => Err(DirectoryError::Io { path: path.to_owned(), error: error.into() }),
         }

@@ -122,6 +122,17 @@ pub enum ServeError {
     /// The country database.
     #[error(transparent)]
     Geo(#[from] GeoError),
+    /// There was a store, and it is gone.
+    #[error(
+        "there is no store in {0}, though there was one, and no other is begun in its place: put 'db' back, or restore a backup; if it is to begin \
+         empty, remove the file 'lock' there"
+    )]
+    StoreGone(PathBuf),
+    /// What a restoration left that was broken off.
+    #[error(
+        "{0} holds no store, but 'db.part', of a restoration that was broken off: call 'doorward restore' again, or remove 'db.part' to begin empty"
+    )]
+    RestorePending(PathBuf),
     /// There is no store to look at.
     #[error("there is no store in {0}: it holds no directory 'db'")]
     NoStore(PathBuf),
@@ -211,6 +222,21 @@ struct AdminThread {
     thread: JoinHandle<()>,
 }
 
+/// Refuses to begin an empty store in place of one that is gone.
+fn check_store_is_there(data: &Locked, data_dir: &Path) -> Result<(), ServeError> {
+    let io_error = |error| DirectoryError::Io { path: data_dir.to_owned(), error };
+    if !Store::is_missing(&data_dir.join("db")).map_err(io_error)? {
+        return Ok(());
+    }
+    if data_dir.join("db.part").exists() {
+        return Err(ServeError::RestorePending(data_dir.to_owned()));
+    }
+    if data.had_store().map_err(io_error)? {
+        return Err(ServeError::StoreGone(data_dir.to_owned()));
+    }
+    Ok(())
+}
+
 impl Running {
     fn start(config: &Config, mut lent: Listeners) -> Result<Running, ServeError> {
         let max_connections = process::allow_descriptors(config.verify.max_connections);
@@ -222,6 +248,7 @@ impl Running {
         let mut verify_place = Socket::verify(&mut lent, config)?;
         let mut admin_place = Socket::admin(&mut lent, config)?;
         let store_path = config.data_dir.join("db");
+        check_store_is_there(&data, &config.data_dir)?;
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let peppers = pepper::load(&config.pepper_file, config.previous_pepper_file.as_deref(), &store_path, credentials.as_deref())?;
         if let Err(error) = peppers.guarded() {
@@ -235,6 +262,9 @@ impl Running {
         let begun = std::time::Instant::now();
         let store = Store::open(&store_path, StoreOptions::default())?;
         let store_ms = begun.elapsed().as_millis() as u64;
+        if let Err(error) = data.note_store() {
+            warn!(%error, "it could not be noted that there is a store: should it be lost, the next start would begin an empty one");
+        }
         if let Some(damage) = store.lost_usage() {
             warn!(%damage, "the store lost usage: its log or manifest is damaged, and what was counted behind the damage is gone");
         }

@@ -206,6 +206,17 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether a directory holds nothing of a store, or is not there: [`Store::open`] would begin an empty one.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn is_missing(path: &Path) -> std::io::Result<bool> {
+        match directory::holds(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            holds => Ok(holds? == Holds::Nothing),
+        }
+    }
+
     /// Opens the store in a directory as its files are, to be read: nothing in the directory is changed, and what is behind is not refused,
     /// so that it can be looked at ([`Store::check`]). Families of rows that the store lacks, since an older doorward made it, are empty.
     ///

@@ -202,6 +202,37 @@ fn nothing_is_written_over() {
     run_in(&daemon.run_dir(), &["restore", "/nonexistent", "--data-dir", "/nonexistent/x"], "").refused(66, &["/nonexistent"]);
 }
 
+/// A store that was lost, or not restored to the end: the next start began an empty one in its place, said nothing, and denied every key.
+#[test]
+fn no_empty_store_is_begun_where_one_was_or_is_to_be() {
+    let mut daemon = Daemon::start();
+    daemon.create("acme/web", &[]);
+    let data = daemon.home().join("data");
+    let (store, away) = (data.join("db"), daemon.home().join("away"));
+    daemon.kill9();
+    fs::rename(&store, &away).expect("renamed");
+    let refused = |daemon: &mut Daemon, words: &str| {
+        let (code, log) = daemon.try_start().expect_err("a refusal");
+        assert!(code == 74 && log.contains(words) && !store.join("CURRENT").exists(), "{code} {log}");
+    };
+    refused(&mut daemon, "there is no store in");
+    fs::create_dir(&store).expect("a directory");
+    refused(&mut daemon, "there is no store in");
+    fs::create_dir(data.join("db.part")).expect("a directory");
+    refused(&mut daemon, "a restoration that was broken off");
+    fs::remove_dir(data.join("db.part")).expect("removed");
+    fs::remove_dir(&store).expect("removed");
+    fs::rename(&away, &store).expect("renamed");
+    daemon.start_again();
+    assert_eq!(daemon.json(&["status"])["keys"]["keys"], 1);
+    // Whoever wants it empty says so.
+    daemon.kill9();
+    fs::remove_dir_all(&store).expect("removed");
+    fs::remove_file(data.join("lock")).expect("removed");
+    daemon.start_again();
+    assert_eq!(daemon.json(&["status"])["keys"]["keys"], 0);
+}
+
 #[test]
 fn a_backup_is_a_store_that_can_be_checked_where_it_lies() {
     let daemon = Daemon::start();
