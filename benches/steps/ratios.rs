@@ -111,7 +111,7 @@ fn without_count(door: &Door, requests: &[Verify<'_>], now: Instant, mut answer:
         if round.len() > 1 {
             tags.iter().for_each(|&tag| door.index.expect_beyond(tag, &pin));
         }
-        for (request, tag) in round.iter().zip(tags) {
+        for (request, &tag) in round.iter().zip(&tags) {
             let address = request.address.ip();
             let country = address.map_or(CountryOf::Unknown, |address| door.geo.country(address));
             let called = door.index.called(request.function, &pin);

@@ -73,9 +73,12 @@ pub(super) async fn check(ask: Ask, Asked(query): Asked<CheckQuery>) -> Result<R
         match report {
             Ok(report) => {
                 let faults: usize = report.parts.iter().map(|part| part.faults.len()).sum();
-                match report.is_clean() {
-                    true => info!(took_ms = report.took.as_millis() as u64, "checked: nothing is wrong"),
-                    false => error!(faults, "checked: the store or the index is damaged"),
+                if report.is_clean() {
+                    info!(took_ms = report.took.as_millis() as u64, "checked: nothing is wrong");
+                } else if report.is_only_another_history() {
+                    error!(faults, "checked: the history is not the one whose head was noted");
+                } else {
+                    error!(faults, "checked: the store or the index is damaged");
                 }
                 // Whoever hung up does not miss it.
                 let _ = lines.blocking_send(line(&CheckLine::Report(CheckReportView::from(report))));

@@ -19,6 +19,7 @@ const LOOKS_AGAIN: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// The part that is about the peppers.
 pub const PEPPER: &str = "pepper";
+const NOTED_HEADS: &str = "noted heads";
 /// Keys that are looked at again.
 const SUSPECTS: usize = 10_000;
 
@@ -51,6 +52,11 @@ impl CheckReport {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.parts.iter().all(|part| part.faults.is_empty())
+    }
+
+    /// Whether nothing else is wrong than that the history is another than that of a head that was noted: the store is well by itself.
+    pub fn is_only_another_history(&self) -> bool {
+        !self.is_clean() && self.parts.iter().all(|part| part.name == NOTED_HEADS || part.faults.is_empty())
     }
 
     /// Which pepper was not among those given, where nothing else is wrong: the store is well then.
@@ -193,7 +199,7 @@ fn pepper_part(store: &Store, options: &CheckOptions, needs: &PepperNeeds) -> (P
 }
 
 fn against_part(store: &Store, against: &[Head], tail: Head) -> Part {
-    let mut part = Part::new("noted heads", "heads");
+    let mut part = Part::new(NOTED_HEADS, "heads");
     for head in against {
         part.checked += 1;
         if head.sequence > tail.sequence {

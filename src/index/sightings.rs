@@ -28,7 +28,7 @@ struct Reserved {
     places: usize,
     /// Homes in use: a tag's is the same fraction of these as its hash is of all. Only rises; what was noted under fewer is forgotten.
     homes: AtomicUsize,
-    /// Places that were written to since `homes` rose.
+    /// Tokens that wanted a place since `homes` rose.
     taken: AtomicUsize,
 }
 

@@ -78,6 +78,8 @@ fn a_history_that_was_cut_off_is_found_out_by_a_noted_head() {
     let ran = again.run(&["check", "--json", "--against", later.trim()]);
     assert_eq!(ran.code, 1);
     assert!(faults(&ran.json())[0].contains("the history ends at entry 4, but it had 13"), "{ran:?}");
+    let log = again.log();
+    assert!(log.contains("the history is not the one whose head was noted") && !log.contains("is damaged"), "{log}");
     assert_eq!(offline(&daemon, &["--against", later.trim(), "--against", &heads]).code, 0);
 }
 
