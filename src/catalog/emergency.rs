@@ -1,7 +1,5 @@
 //! What becomes of changes while the disk cannot be trusted: those that shut a door hold in memory until doorward is restarted, and say so; all others are refused.
 
-use std::sync::Arc;
-
 use tracing::warn;
 
 use super::change::{Change, Reply, Request, Target};
@@ -9,52 +7,11 @@ use super::draft::Draft;
 use super::error::ChangeError;
 use super::writer::{Job, Writer};
 use crate::key::history::Action;
-use crate::key::{Instant, Key, KeyRef, Selection, Standing};
+use crate::key::{KeyRef, Selection, Shut};
 use crate::store::StoreError;
 
 /// For the log: what an admin has to do again.
 const IN_MEMORY_ONLY: &str = "holds in memory only, since the disk refused it: ask for it again after the restart";
-
-/// What shuts a key of which no more is known than its secrets in the index, since its record cannot be read.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Shut {
-    Disabled,
-    Deleted,
-    /// One secret, of this version.
-    Revoked(u16),
-}
-
-impl Shut {
-    fn action(self) -> Action {
-        match self {
-            Shut::Disabled => Action::Disable,
-            Shut::Deleted => Action::Delete,
-            Shut::Revoked(_) => Action::Revoke,
-        }
-    }
-
-    /// How a secret of the key stands from now on.
-    fn of_secret(self, version: u16, standing: &mut Standing) {
-        match self {
-            Shut::Disabled => standing.disabled = true,
-            Shut::Deleted => standing.deleted = true,
-            Shut::Revoked(revoked) => standing.revoked |= version == revoked,
-        }
-    }
-
-    /// What the key is from now on.
-    fn of_key(self, mut key: Key, now: Instant) -> Key {
-        match self {
-            Shut::Disabled => key.settings.enabled = false,
-            Shut::Deleted => key.deleted_at = key.deleted_at.or(Some(now)),
-            Shut::Revoked(version) => {
-                let secret = key.secrets.iter_mut().find(|secret| secret.version == version && secret.revoked_at.is_none());
-                secret.into_iter().for_each(|secret| secret.revoked_at = Some(now));
-            }
-        }
-        key
-    }
-}
 
 impl Writer {
     /// Answers changes that came too late.
@@ -70,9 +27,8 @@ impl Writer {
     }
 
     fn shut(&mut self, request: &mut Request, action: Action, reason: &str) -> Result<Reply, ChangeError> {
-        self.hold_unread();
         let (reply, step) = match self.make(&Draft::default(), request) {
-            Err(ChangeError::Store(error)) => return Err(self.shut_unread(&request.change, error, reason)),
+            Err(ChangeError::Store(error)) => return Err(self.shut_unread(&request.change, action, error, reason)),
             made => made?,
         };
         match &request.change {
@@ -83,7 +39,10 @@ impl Writer {
         }
         for drafted in step.keys.values() {
             self.show(&drafted.now);
-            self.shared.count([(drafted.stored.as_ref(), &*drafted.now)]);
+            // How it was counted before it was shut unread, nobody knows.
+            if !self.store.holds_unread(drafted.now.id) {
+                self.shared.count([(drafted.stored.as_ref(), &*drafted.now)]);
+            }
         }
         self.store.hold(step.keys.into_values().map(|drafted| drafted.now));
         let in_memory_only = match &reply {
@@ -94,41 +53,46 @@ impl Writer {
     }
 
     /// Shuts a key, given by its id, whose record cannot be read: the index has its secrets.
-    fn shut_unread(&mut self, change: &Change, cause: StoreError, reason: &str) -> ChangeError {
-        let (reference, shut) = match change {
-            Change::Switch { target: Target::One { key, revision: None }, .. } => (key, Shut::Disabled),
-            Change::Delete { key, revision: None } => (key, Shut::Deleted),
-            Change::Revoke { key, revision: None, version } => (key, Shut::Revoked(version.unwrap_or_default())),
-            // Of many keys nobody knows which they are, nor of one at which revision it is.
-            _ => return ChangeError::Store(cause),
-        };
-        let KeyRef::Id(id) = *reference else { return ChangeError::Unread { key: reference.to_string(), cause } };
+    fn shut_unread(&mut self, change: &Change, action: Action, cause: StoreError, reason: &str) -> ChangeError {
+        let Some((reference @ &KeyRef::Id(id), version)) = unguarded(change) else { return unread(ChangeError::Store(cause), change) };
         let versions = self.index.versions(id);
         let Some(newest) = versions.iter().copied().max() else { return ChangeError::NoKey(reference.to_string()) };
-        let shut = match shut {
-            Shut::Revoked(0) => Shut::Revoked(newest),
-            Shut::Revoked(version) if !versions.contains(&version) => return ChangeError::NoVersion { key: id, version, newest },
-            shut => shut,
+        let version = version.unwrap_or(newest);
+        if !versions.contains(&version) {
+            return ChangeError::NoVersion { key: id, version, newest };
+        }
+        let at = (self.time)().now;
+        let shut = match action {
+            Action::Revoke => Shut::Revoked { version, at },
+            Action::Delete => Shut::Deleted(at),
+            _ => Shut::Disabled,
         };
-        self.index.restrict(id, |version, standing| shut.of_secret(version, standing));
-        self.unread.push((id, shut));
-        warn!(action = shut.action().as_str(), key = %id, "{IN_MEMORY_ONLY}");
+        self.index.restrict(id, |version, standing| shut.secret(version, standing));
+        self.store.hold_shut(id, shut);
+        warn!(action = action.as_str(), key = %id, "{IN_MEMORY_ONLY}");
         ChangeError::EffectiveNotDurable(reason.to_owned())
     }
+}
 
-    /// Keys that were shut unread, and can be read by now, are held like others: so that another change of them that holds in memory opens nothing.
-    fn hold_unread(&mut self) {
-        let now = (self.time)().now;
-        let mut unread = std::mem::take(&mut self.unread);
-        unread.retain(|(id, shut)| {
-            let Ok(Some(before)) = self.store.key(*id) else { return true };
-            let after = shut.of_key(before.clone(), now);
-            self.show(&after);
-            self.shared.count([(Some(&before), &after)]);
-            self.store.hold([Arc::new(after)]);
-            false
-        });
-        self.unread = unread;
+/// Whether a change shuts a key that need not be read for it.
+pub(super) fn is_to_be_shut_unread(change: &Change) -> bool {
+    shutting(change).is_some() && unguarded(change).is_some_and(|(key, _)| matches!(key, KeyRef::Id(_)))
+}
+
+/// Tells who shuts a key by its name, which cannot be looked up, that its id will do.
+pub(super) fn unread(error: ChangeError, change: &Change) -> ChangeError {
+    match (error, shutting(change).and(unguarded(change))) {
+        (ChangeError::Store(cause), Some((key @ KeyRef::Name { .. }, _))) => ChangeError::Unread { key: key.to_string(), cause },
+        (error, _) => error,
+    }
+}
+
+/// The one key that a change is for, whatever its revision; and the version, where one is named.
+fn unguarded(change: &Change) -> Option<(&KeyRef, Option<u16>)> {
+    match change {
+        Change::Switch { target: Target::One { key, revision: None }, .. } | Change::Delete { key, revision: None } => Some((key, None)),
+        Change::Revoke { key, revision: None, version } => Some((key, *version)),
+        _ => None,
     }
 }
 

@@ -239,7 +239,6 @@ impl Catalog {
             shared: shared.clone(),
             time: time.clone(),
             swept_at: started.floor,
-            unread: Vec::new(),
         };
         let (askers, waiting) = mpsc::channel(WAITING_CHANGES);
         let thread = std::thread::Builder::new().name("catalog".to_owned()).spawn(move || writer.run(waiting));

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::chain::ChainKey;
 use super::change::{Change, Reply, Request};
 use super::draft::{Draft, DraftKey};
-use super::emergency::Shut;
+use super::emergency::{is_to_be_shut_unread, unread};
 use super::error::ChangeError;
 use super::ledger::Ledger;
 use super::registry::Registry;
@@ -17,7 +17,7 @@ use crate::digest::Peppers;
 use crate::index::Index;
 use crate::key::history::Action;
 use crate::key::limits;
-use crate::key::{Instant, Key, KeyId};
+use crate::key::{Instant, Key};
 use crate::store::{Head, Store, StoreError, encode_entry};
 
 /// Changes that one write takes at most.
@@ -59,8 +59,6 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) time: Arc<dyn Fn() -> Time + Send + Sync>,
     pub(super) swept_at: Instant,
-    /// Keys that were shut while they could not be read.
-    pub(super) unread: Vec<(KeyId, Shut)>,
 }
 
 impl Writer {
@@ -88,15 +86,18 @@ impl Writer {
         let mut replies = Vec::with_capacity(jobs.len());
         for job in &mut jobs {
             let made = self.make(&draft, &mut job.request);
-            if let Err(ChangeError::Store(error)) = made {
+            if let Err(ChangeError::Store(error)) = &made
+                && is_to_be_shut_unread(&job.request.change)
+            {
                 self.poison(error.to_string());
                 return self.refuse(jobs);
             }
             // A change is taken over whole, or leaves nothing behind.
-            replies.push(made.map(|(reply, step)| {
+            let made = made.map(|(reply, step)| {
                 draft.absorb(step);
                 reply
-            }));
+            });
+            replies.push(made.map_err(|error| unread(error, &job.request.change)));
         }
         if !draft.is_empty() {
             match self.commit(&draft) {

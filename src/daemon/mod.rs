@@ -262,9 +262,6 @@ impl Running {
         let begun = std::time::Instant::now();
         let store = Store::open(&store_path, StoreOptions::default())?;
         let store_ms = begun.elapsed().as_millis() as u64;
-        if let Err(error) = data.note_store() {
-            warn!(%error, "it could not be noted that there is a store: should it be lost, the next start would begin an empty one");
-        }
         if let Some(damage) = store.lost_usage() {
             warn!(%damage, "the store lost usage: its log or manifest is damaged, and what was counted behind the damage is gone");
         }
@@ -287,6 +284,9 @@ impl Running {
         }
         let catalog = Catalog::open(store.clone(), Arc::clone(&index), peppers.clone(), time, options);
         let catalog = Arc::new(catalog.map_err(|error| about_pepper(error, &config.pepper_file))?);
+        if let Err(error) = data.note_store() {
+            warn!(%error, "it could not be noted that there is a store: should it be lost, the next start would begin an empty one");
+        }
         info!(keys = catalog.counts().keys, store_ms, loaded_ms = begun.elapsed().as_millis() as u64, "loaded");
         let usage = Arc::new(counters(&store, &config.run_dir)?);
         let usage_kept = Keep { minutes: config.usage.keep_minutes, hours: config.usage.keep_hours, days: config.usage.keep_days };

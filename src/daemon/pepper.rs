@@ -17,7 +17,7 @@ pub enum PepperError {
     /// The store exists, and its pepper does not.
     #[error(
         "the pepper {path} is missing, and the store {store} exists: without its pepper no key in it can be verified, so none is made; \
-         put the pepper back (from the backup that holds it), or move the store away to begin a new one"
+         put the pepper back (from the backup that holds it), or move the whole directory of the store away to begin a new one"
     )]
     Missing {
         /// Where it should be.
@@ -89,7 +89,7 @@ pub(super) fn find(file: &Path, previous: Option<&Path>, store: &Path, credentia
 }
 
 /// Has a pepper and its name on the disk: whoever put it there may have left both to the kernel. What the service manager hands over is in memory, and what is no
-/// regular file is on no disk either.
+/// regular file is on no disk either; nor is there anything to have there on a file system that is only read.
 pub(super) fn sync(path: &Path, credentials: Option<&Path>) -> Result<(), PepperError> {
     if is_credential(path, credentials) || !path.is_file() {
         return Ok(());
@@ -107,7 +107,16 @@ pub(super) fn sync(path: &Path, credentials: Option<&Path>) -> Result<(), Pepper
         }
         Ok(())
     };
-    sync().map_err(|error| PepperError::Unsynced { path: path.to_owned(), error })
+    match sync() {
+        Err(error) if !is_not_for_syncing(&error) => Err(PepperError::Unsynced { path: path.to_owned(), error }),
+        _ => Ok(()),
+    }
+}
+
+/// What file systems answer that have nothing to write.
+fn is_not_for_syncing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::INVAL, Errno::ROFS, Errno::OPNOTSUPP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn directory_of(path: &Path) -> &Path {

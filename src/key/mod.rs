@@ -16,6 +16,7 @@ mod reference;
 mod rules;
 mod shell;
 mod shown;
+mod shut;
 mod token;
 mod verdict;
 
@@ -31,5 +32,6 @@ pub use reference::KeyRef;
 pub use rules::{Called, Rules, Sections, Standing};
 pub use shell::{shell_line, shell_parts, shell_word};
 pub use shown::{holds_token, shown, without_tokens};
+pub use shut::Shut;
 pub use token::{Token, TokenError, check_prefix, reads_as_token, weakness};
 pub use verdict::Verdict;

@@ -30,20 +30,17 @@ pub(crate) struct KeyRange {
 impl Store {
     /// The key, deleted or not.
     pub fn key(&self, id: KeyId) -> Result<Option<Key>, StoreError> {
-        if let Some(held) = self.0.held.now().get(&id) {
-            return Ok(Some(Key::clone(held)));
+        let held = self.0.held.now();
+        if let Some(whole) = held.whole(id) {
+            return Ok(Some(whole));
         }
         let record = self.get(Family::Keys, &id.0)?;
-        record.map(|record| record::decode(Family::Keys, &id.0, &record)).transpose()
+        record.map(|record| Ok(held.over(record::decode(Family::Keys, &id.0, &record)?))).transpose()
     }
 
     /// The key of this name, if it is not deleted.
     pub fn find(&self, account: &str, name: &str) -> Result<Option<KeyId>, StoreError> {
-        let row = name_row(LIVE, account, name);
-        let Some(value) = self.get(Family::Names, &row)? else { return Ok(None) };
-        let id = key_id(&row, &value)?;
-        let is_deleted = self.0.held.now().get(&id).is_some_and(|held| held.deleted_at.is_some());
-        Ok((!is_deleted).then_some(id))
+        Ok(self.named(account, name)?.filter(|id| self.0.held.now().deleted_at(*id).is_none()))
     }
 
     /// The tombstone of this name that was deleted last.
@@ -57,10 +54,18 @@ impl Store {
             latest = latest.max(Some((at, id)));
             Ok(())
         })?;
-        let held = self.0.held.now();
-        let of_name = |key: &&Arc<Key>| key.settings.account == account && key.settings.name == name;
-        let deleted = held.values().filter(of_name).filter_map(|key| Some((key.deleted_at?.0, key.id)));
-        Ok(latest.into_iter().chain(deleted).max().map(|(_, id)| id))
+        if let Some(id) = self.named(account, name)?
+            && let Some(at) = self.0.held.now().deleted_at(id)
+        {
+            latest = latest.max(Some((at.0, id)));
+        }
+        Ok(latest.map(|(_, id)| id))
+    }
+
+    /// The key that the files have for this name, as one that is not deleted.
+    fn named(&self, account: &str, name: &str) -> Result<Option<KeyId>, StoreError> {
+        let row = name_row(LIVE, account, name);
+        self.get(Family::Names, &row)?.map(|value| key_id(&row, &value)).transpose()
     }
 
     /// Keys after this one (or all), tombstones included, in the order of their ids.
@@ -167,7 +172,7 @@ impl Iterator for Keys<'_> {
         let key = record::decode(Family::Keys, row, record);
         self.failed = key.is_err();
         self.rows.next();
-        Some(key.map(|key: Key| self.held.get(&key.id).map_or(key, |held| Key::clone(held))))
+        Some(key.map(|key| self.held.over(key)))
     }
 }
 

@@ -112,7 +112,8 @@ fn what_cannot_be_read_can_be_shut_by_its_id() {
     house.catalog.store().fail_reads(true);
     let by_name = KeyRef::Name { account: "acme".into(), name: "a".into() };
     assert!(matches!(revoke(by_name.clone(), None), Err(ChangeError::Unread { .. })));
-    assert!(matches!(house.change(create(Settings::new("acme", "new"))), Err(ChangeError::Refusing(_))));
+    assert!(matches!(house.change(create(Settings::new("acme", "new"))), Err(ChangeError::Store(_))));
+    assert_eq!(house.catalog.refusing(), None, "nothing holds in memory only");
     assert!(matches!(revoke(of(KeyId([9; 16])), None), Err(ChangeError::NoKey(_))));
     assert!(matches!(revoke(of(ids[0]), Some(3)), Err(ChangeError::NoVersion { newest: 2, .. })));
     assert!(!standing(&rotated).1 && !standing(&made[0]).1);
@@ -123,8 +124,13 @@ fn what_cannot_be_read_can_be_shut_by_its_id() {
     assert!(matches!(house.change(delete(ids[1])), Err(ChangeError::EffectiveNotDurable(_))));
     assert!(matches!(house.change(Change::Switch { target: one(ids[2]), enabled: false }), Err(ChangeError::EffectiveNotDurable(_))));
     assert!(standing(&made[1]).0 && standing(&made[2]).2);
-    // It can be read again, and another change of the same key opens nothing.
+    assert!(matches!(house.change(create(Settings::new("acme", "new"))), Err(ChangeError::Refusing(_))));
+    // It can be read again: whoever reads it sees it shut, and another change of the same key opens nothing.
     house.catalog.store().fail_reads(false);
+    assert!(house.stored(ids[0]).secrets.iter().all(|secret| secret.revoked_at.is_some()));
+    let store = house.catalog.store();
+    assert_eq!((store.find("acme", "b"), store.find_deleted("acme", "b"), store.held()), (Ok(None), Ok(Some(ids[1])), 3));
+    assert!(house.catalog.check(&[], &mut |_| true).unwrap().is_clean());
     let target = Target::One { key: by_name, revision: None };
     assert!(matches!(house.change(Change::Switch { target, enabled: false }), Err(ChangeError::EffectiveNotDurable(_))));
     assert!(standing(&rotated) == (false, true, true, None) && standing(&made[0]).1);
