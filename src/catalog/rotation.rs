@@ -102,7 +102,9 @@ impl Step<'_> {
     /// When the secret retired before the latest rotation: the history since then is gone over backwards.
     fn retirement_before_rotation(&self, key: &Key, old: usize) -> Result<Option<Instant>, ChangeError> {
         let (version, present) = (key.secrets[old].version, key.secrets[old].retires_at);
-        let mut back = Backwards { field: format!("secrets.{version}.retires_at"), retires_at: present };
+        let newer = key.secrets[old..].iter().skip(1).rev().skip(1).map(|secret| format!("secrets.{}.revoked_at", secret.version));
+        let retirement = format!("secrets.{version}.retires_at");
+        let mut back = Backwards { retirement, retires_at: present, newer: newer.collect(), newer_was_good: false };
         let latest = match self.drafted_entries(key.id).rev().find_map(|entry| back.over(entry.action, &entry.changes)) {
             Some(latest) => Some(latest),
             None => self.stored_rotation(key.id, &mut back)?,
@@ -112,6 +114,7 @@ impl Step<'_> {
         match (latest, back.retires_at) {
             (None, _) => no_rotation(format!("it was rotated before it was imported: what secret {version} had before is not known")),
             (Some(Action::RotateCancel), _) => no_rotation("its latest rotation was taken back already".to_owned()),
+            (Some(_), _) if back.newer_was_good => no_rotation("the secret that its latest rotation replaced is revoked".to_owned()),
             (Some(_), Some(at)) if at <= floor => {
                 no_rotation(format!("secret {version} would have retired at {at} without its latest rotation"))
             }
@@ -141,17 +144,23 @@ impl Step<'_> {
 
 /// A secret's retirement, on the way back through the history of its key.
 struct Backwards {
-    field: String,
+    /// The field in which an entry names it.
+    retirement: String,
     retires_at: Option<Instant>,
+    /// Those in which the revocations of the secrets are named that are newer, but for the newest.
+    newer: Vec<String>,
+    /// Whether one of these was not revoked yet: it, and not this secret, is what the rotation replaced.
+    newer_was_good: bool,
 }
 
 impl Backwards {
     /// Undoes one change. Tells where the way ends. An entry of a rotation that left the retirement as it was does not name it: then it was as it is after it.
     fn over(&mut self, action: Action, changes: &[FieldChange]) -> Option<Action> {
-        let before = changes.iter().find(|change| change.field == self.field).and_then(|change| change.before.as_deref());
+        let before = changes.iter().find(|change| change.field == self.retirement).and_then(|change| change.before.as_deref());
         if let Some(before) = before.and_then(|before| serde_json::from_str(before).ok()) {
             self.retires_at = before;
         }
+        self.newer_was_good |= action == Action::Revoke && changes.iter().any(|change| self.newer.contains(&change.field));
         matches!(action, Action::Rotate | Action::RotateCancel).then_some(action)
     }
 }

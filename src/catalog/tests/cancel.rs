@@ -81,7 +81,7 @@ fn what_a_cancelled_rotation_leaves() {
         ("the second of two", &[Rotate(HOUR), Rotate(day(7)), Cancel], End::Done, "1 never R"),
         ("and not the first, too", &[Rotate(HOUR), Rotate(day(7)), Cancel, Cancel], End::NoRotation, "1 never R"),
         ("nor when the second secret is revoked", &[Rotate(HOUR), Rotate(day(7)), Cancel, Revoke(2), Cancel], End::NoRotation, "1 R R"),
-        ("a second secret that is revoked", &[Rotate(HOUR), Rotate(day(7)), Revoke(2), Cancel], End::Done, "1 R:168 R"),
+        ("what it replaced is revoked since", &[Rotate(HOUR), Rotate(day(7)), Revoke(2), Cancel], End::NoRotation, "1 R:168 never"),
         ("a new secret that is revoked already", &[Rotate(HOUR), Revoke(2), Cancel], End::Done, "never R"),
         ("twice", &[Rotate(HOUR), Revoke(2), Rotate(day(7)), Cancel, Cancel], End::NoRotation, "1 R R"),
         ("twice, extended in between", &[Rotate(HOUR), Revoke(2), Rotate(HOUR), Cancel, Extend(day(2)), Cancel], End::NoRotation, "48 R R"),
@@ -178,6 +178,10 @@ fn due(key: &Key, stood: Option<&Stood>, now: Instant) -> Option<Stood> {
     let old = key.secrets.iter().rposition(|secret| secret.revoked_at.is_none() && secret.version < key.secrets.len() as u16)?;
     let still = |at: Option<Instant>| at.is_none_or(|at| at > now);
     let (retires_at, stood) = (key.secrets[old].retires_at, stood?);
+    // What is to come back is what was replaced, and no older one.
+    if stood.iter().rposition(|(_, revoked)| !revoked) != Some(old) {
+        return None;
+    }
     (retires_at.is_some() && still(retires_at) && still(stood[old].0)).then(|| stood.clone())
 }
 
