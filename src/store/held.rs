@@ -25,6 +25,10 @@ impl Held {
 }
 
 impl HeldKeys {
+    pub(super) fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.unread.is_empty()
+    }
+
     /// The key, if all of it is held.
     pub(super) fn whole(&self, id: KeyId) -> Option<Key> {
         self.whole.get(&id).map(|key| Key::clone(key))

@@ -46,6 +46,12 @@ impl Store {
     /// The tombstone of this name that was deleted last.
     pub fn find_deleted(&self, account: &str, name: &str) -> Result<Option<KeyId>, StoreError> {
         let mut latest: Option<(i64, KeyId)> = None;
+        let held = self.0.held.now();
+        if !held.is_empty()
+            && let Some(id) = self.named(account, name)?
+        {
+            latest = held.deleted_at(id).map(|at| (at.0, id));
+        }
         let mut prefix = name_row(TOMBSTONE, account, name);
         prefix.push(0);
         self.each_row(Family::Names, &prefix, |row, value| {
@@ -54,11 +60,6 @@ impl Store {
             latest = latest.max(Some((at, id)));
             Ok(())
         })?;
-        if let Some(id) = self.named(account, name)?
-            && let Some(at) = self.0.held.now().deleted_at(id)
-        {
-            latest = latest.max(Some((at.0, id)));
-        }
         Ok(latest.map(|(_, id)| id))
     }
 
