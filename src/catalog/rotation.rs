@@ -102,7 +102,7 @@ impl Step<'_> {
     /// When the secret retired before the latest rotation: the history since then is gone over backwards.
     fn retirement_before_rotation(&self, key: &Key, old: usize) -> Result<Option<Instant>, ChangeError> {
         let (version, present) = (key.secrets[old].version, key.secrets[old].retires_at);
-        let newer = key.secrets[old..].iter().skip(1).rev().skip(1).map(|secret| format!("secrets.{}.revoked_at", secret.version));
+        let newer = key.secrets[old + 1..key.secrets.len() - 1].iter().map(|secret| format!("secrets.{}.revoked_at", secret.version));
         let retirement = format!("secrets.{version}.retires_at");
         let mut back = Backwards { retirement, retires_at: present, newer: newer.collect(), newer_was_good: false };
         let latest = match self.drafted_entries(key.id).rev().find_map(|entry| back.over(entry.action, &entry.changes)) {

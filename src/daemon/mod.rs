@@ -222,21 +222,6 @@ struct AdminThread {
     thread: JoinHandle<()>,
 }
 
-/// Refuses to begin an empty store in place of one that is gone.
-fn check_store_is_there(data: &Locked, data_dir: &Path) -> Result<(), ServeError> {
-    let io_error = |error| DirectoryError::Io { path: data_dir.to_owned(), error };
-    if !Store::is_missing(&data_dir.join("db")).map_err(io_error)? {
-        return Ok(());
-    }
-    if data_dir.join("db.part").exists() {
-        return Err(ServeError::RestorePending(data_dir.to_owned()));
-    }
-    if data.had_store().map_err(io_error)? {
-        return Err(ServeError::StoreGone(data_dir.to_owned()));
-    }
-    Ok(())
-}
-
 impl Running {
     fn start(config: &Config, mut lent: Listeners) -> Result<Running, ServeError> {
         let max_connections = process::allow_descriptors(config.verify.max_connections);
@@ -342,6 +327,21 @@ impl Running {
         }
         drop((run, data));
     }
+}
+
+/// Refuses to begin an empty store in place of one that is gone.
+fn check_store_is_there(data: &Locked, data_dir: &Path) -> Result<(), ServeError> {
+    let io_error = |error| DirectoryError::Io { path: data_dir.to_owned(), error };
+    if !Store::is_missing(&data_dir.join("db")).map_err(io_error)? {
+        return Ok(());
+    }
+    if data_dir.join("db.part").exists() {
+        return Err(ServeError::RestorePending(data_dir.to_owned()));
+    }
+    if data.had_store().map_err(io_error)? {
+        return Err(ServeError::StoreGone(data_dir.to_owned()));
+    }
+    Ok(())
 }
 
 /// Names the file of a pepper that is not the store's.
