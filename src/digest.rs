@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use rustix::mm::{MapFlags, ProtFlags};
 use sha2::block_api::compress256;
-use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hash128, SipHasher13};
 use zeroize::Zeroize;
 
@@ -158,11 +157,11 @@ impl Pepper {
         self.digest(&token_sha256(token))
     }
 
-    /// HMAC-SHA-256 of a message that fits one block with its padding: at most 55 bytes.
+    /// HMAC-SHA-256 of a message that is shorter than a block.
     fn mac(&self, message: &[u8]) -> [u8; 32] {
         let States { inner, outer } = self.states();
-        let hashed = state_bytes(&finish(*inner, message));
-        state_bytes(&finish(*outer, &hashed))
+        let hashed = state_bytes(&finish(*inner, 1, message));
+        state_bytes(&finish(*outer, 1, &hashed))
     }
 }
 
@@ -204,19 +203,28 @@ impl Default for Recogniser {
     }
 }
 
-/// The SHA-256 of a token, from which its digest is made.
+/// The SHA-256 of a token, from which its digest is made. No copy of the token is left on the stack, as one would be wherever a hasher is moved.
 pub fn token_sha256(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
+    let (blocks, rest) = token.as_chunks();
+    let mut state = INITIAL;
+    compress256(&mut state, blocks);
+    state_bytes(&finish(state, blocks.len(), rest))
 }
 
-/// The last compression of a SHA-256 that has hashed one block before: the message, a one bit, zeros, the length in bits.
-fn finish(mut state: [u32; 8], message: &[u8]) -> [u32; 8] {
-    let mut block = [0u8; BLOCK_BYTES];
-    block[..message.len()].copy_from_slice(message);
-    block[message.len()] = 0x80;
-    let bits = ((BLOCK_BYTES + message.len()) * 8) as u64;
-    block[BLOCK_BYTES - 8..].copy_from_slice(&bits.to_be_bytes());
-    compress256(&mut state, std::slice::from_ref(&block));
+/// The last compressions of a SHA-256 that has hashed so many blocks before: the rest of the message, a one bit, zeros, the length in bits (FIPS 180-4, 5.1.1).
+fn finish(mut state: [u32; 8], blocks: usize, rest: &[u8]) -> [u32; 8] {
+    let mut padded = [[0u8; BLOCK_BYTES]; 2];
+    let used = if rest.len() < BLOCK_BYTES - size_of::<u64>() { 1 } else { 2 };
+    let bytes = padded[..used].as_flattened_mut();
+    bytes[..rest.len()].copy_from_slice(rest);
+    bytes[rest.len()] = 0x80;
+    let bits = ((blocks * BLOCK_BYTES + rest.len()) * 8) as u64;
+    let (_, length) = bytes.split_last_chunk_mut().expect("a block is longer than its length");
+    *length = bits.to_be_bytes();
+    compress256(&mut state, &padded[..used]);
+    padded[..used].fill([0; BLOCK_BYTES]);
+    // Somebody may look at it: so it is written.
+    std::hint::black_box(&padded);
     state
 }
 
@@ -230,6 +238,8 @@ fn state_bytes(state: &[u32; 8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use sha2::Sha256;
+
     use super::*;
 
     fn hex(bytes: &[u8]) -> String {
@@ -258,6 +268,15 @@ mod tests {
             mac.update(&token_sha256(&bytes[..7]));
             let expected: [u8; 32] = mac.finalize().into_bytes().into();
             assert_eq!(Pepper::from_bytes(bytes).digest_token(&bytes[..7]), expected);
+        }
+    }
+
+    #[test]
+    fn the_sha_256_of_a_token_of_any_length_is_that_of_the_sha2_crate() {
+        use sha2::Digest;
+        let token: Vec<u8> = (0..300).map(|byte| byte as u8).collect();
+        for length in 0..token.len() {
+            assert_eq!(token_sha256(&token[..length])[..], Sha256::digest(&token[..length])[..], "{length}");
         }
     }
 

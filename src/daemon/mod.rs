@@ -164,7 +164,8 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let summary = running.summary();
     info!(keys = running.catalog.counts().keys, "ready");
     systemd::ready(&summary());
-    let watch = Watch::start(running.verify_place.path().to_owned(), Arc::clone(&running.door), running.summary())
+    let (place, goes_round) = (running.verify_place.path().to_owned(), running.verify_socket.goes_round());
+    let watch = Watch::start(place, Arc::clone(&running.door), goes_round, running.summary())
         .map_err(|error| ServeError::System("the watchdog's thread", error))?;
     for signal in signals.forever() {
         if signal == SIGHUP {

@@ -45,13 +45,20 @@ enum Outcome {
 
 impl Watch {
     /// Starts both threads; the second only where systemd listens to it.
-    pub(super) fn start(socket: PathBuf, door: Arc<Door>, status: impl Fn() -> String + Send + 'static) -> io::Result<Watch> {
+    ///
+    /// `goes_round` tells whether the threads that serve connections do their rounds within a time.
+    pub(super) fn start(
+        socket: PathBuf,
+        door: Arc<Door>,
+        goes_round: impl Fn(Duration) -> bool + Send + 'static,
+        status: impl Fn() -> String + Send + 'static,
+    ) -> io::Result<Watch> {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut watch = Watch { stopping: Arc::clone(&stopping), threads: Vec::new() };
         if let Some(within) = systemd::watchdog() {
             let every = within / 3;
             info!(within_s = within.as_secs_f64(), "systemd's watchdog is told after each answer of the daemon to itself");
-            let asking = Asking { socket, door, patience: every.min(PATIENCE), troubled: false };
+            let asking = Asking { socket, door, goes_round, patience: every.min(PATIENCE), troubled: false };
             let stopping = Arc::clone(&stopping);
             watch.threads.push(thread::Builder::new().name("watchdog".into()).spawn(move || asking.run(every, &stopping))?);
         }
@@ -93,14 +100,15 @@ fn sleep(time: Duration, stopping: &AtomicBool) -> bool {
     }
 }
 
-struct Asking {
+struct Asking<R> {
     socket: PathBuf,
     door: Arc<Door>,
+    goes_round: R,
     patience: Duration,
     troubled: bool,
 }
 
-impl Asking {
+impl<R: Fn(Duration) -> bool> Asking<R> {
     fn run(mut self, every: Duration, stopping: &AtomicBool) {
         loop {
             let well = self.well();
@@ -130,8 +138,8 @@ impl Asking {
         !matches!(outcome, Outcome::Silent(_))
     }
 
-    /// The way of a request: the listener's queue, the accepting thread, a connection's thread with its frames both ways, then a digest, the index, and
-    /// a lane of the counters, in which nothing is counted.
+    /// The way of a request: the listener's queue, the accepting thread, a connection's thread with its frames both ways, those that serve others beside each other, then a
+    /// digest, the index, and a lane of the counters, in which nothing is counted.
     fn ask(&self) -> Outcome {
         let stream = match UnixStream::connect(&self.socket) {
             Ok(stream) => stream,
@@ -146,6 +154,9 @@ impl Asking {
                 return Outcome::Silent(format!("no answer within {} s", self.patience.as_secs_f64()));
             }
             Err(error) => return Outcome::Silent(error.to_string()),
+        }
+        if !(self.goes_round)(self.patience) {
+            return Outcome::Silent(format!("a thread that serves connections has not gone round for {} s", self.patience.as_secs_f64()));
         }
         drop(self.door.usage.hold(0));
         match self.door.find(NO_TOKEN, &self.door.index.pin()) {

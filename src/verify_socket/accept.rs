@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use super::connection::refuse;
-use super::serve::{Service, send_all};
+use super::serve::{Service, send_some};
 use super::users::UNTOLD;
 use super::{Refusal, Shared};
 use crate::clock;
@@ -91,9 +91,12 @@ impl Shared {
                 return false;
             }
         };
+        self.open.store(table.len(), Ordering::Relaxed);
         self.most.fetch_max(table.len() as u64, Ordering::Relaxed);
         drop(table);
-        match self.threads.give(Service::new(Arc::clone(self), number, Arc::clone(&connection))) {
+        let service = Service::new(Arc::clone(self), number, Arc::clone(&connection));
+        let for_a_thread = if service.is_for_loops() { self.loops.give(service).err() } else { Some(service) };
+        match for_a_thread.map_or(Ok(()), |service| self.threads.give(service)) {
             Ok(()) => {
                 self.accepted.fetch_add(1, Ordering::Relaxed);
                 true
@@ -121,6 +124,6 @@ impl Shared {
         let mut frame = Vec::new();
         let (code, message) = reason.message();
         refuse(&mut frame, [0; 8], code, message);
-        let _ = send_all(stream, &frame);
+        let _ = send_some(stream, &frame, true);
     }
 }

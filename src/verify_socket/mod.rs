@@ -1,9 +1,11 @@
-//! The verify socket: a blocking thread for each connection, which answers all frames that one read returned with one write; a thread that accepts,
-//! and one that cuts who is stuck.
+//! The verify socket: all frames that one read of a connection returned are answered with one write. A thread for each processor serves the connections of those who have
+//! shown a key's token, where they are many; a connection that is one of few, has not shown one or has to wait has a thread of its own. One thread accepts, and one cuts who
+//! is stuck.
 
 mod accept;
 pub mod connection;
 mod latency;
+mod loops;
 mod peer;
 mod serve;
 mod table;
@@ -11,10 +13,11 @@ mod threads;
 mod users;
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -30,6 +33,7 @@ pub use latency::{LatencyFigures, TIMED_READ};
 pub use peer::{FREE_MISSES, MISSES_PER_SECOND};
 
 use latency::Latency;
+use loops::Loops;
 use serve::Service;
 use table::{Patience, Table};
 use threads::Threads;
@@ -52,7 +56,7 @@ pub struct VerifySocket {
 pub struct Limits {
     /// The most connections at a time.
     pub max_connections: usize,
-    /// How long a connection's thread looks for the next request before it sleeps.
+    /// How long a thread that serves looks for the next request before it sleeps.
     pub spin: Duration,
     /// How long a connection may be in the middle of a frame or of its handshake, or not take its answers.
     pub stuck: Duration,
@@ -115,7 +119,7 @@ pub enum End {
     Displaced,
     /// The daemon is stopping.
     Stopping,
-    /// The socket or the connection's thread failed.
+    /// The socket failed, or what serves it; or it had to wait and the kernel gave no thread for it.
     Failed,
     /// Its user may not ask any more.
     Forbidden,
@@ -127,7 +131,13 @@ struct Shared {
     limits: Limits,
     stopping: AtomicBool,
     table: Mutex<Table>,
-    threads: Arc<Threads<Service>>,
+    loops: Arc<Loops>,
+    /// For connections that are not in a loop.
+    threads: Arc<Threads<Box<Service>>>,
+    /// As many threads as there are in the loops: where there are no more connections, each has one of its own.
+    processors: usize,
+    /// Open connections.
+    open: AtomicUsize,
     all_closed: Condvar,
     /// Only the accepting thread's.
     turned_away: Mutex<Refused>,
@@ -197,6 +207,7 @@ impl VerifySocket {
     /// # Errors
     /// The kernel refuses a thread.
     pub fn start(listener: UnixListener, door: Arc<Door>, clock: Arc<Clock>, limits: Limits, users: Vec<u32>) -> io::Result<VerifySocket> {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let users = Users::new(rustix::process::geteuid().as_raw(), users);
         let shared = Arc::new(Shared {
             door,
@@ -204,7 +215,10 @@ impl VerifySocket {
             limits,
             stopping: AtomicBool::new(false),
             table: Mutex::new(Table::new(users)),
+            loops: Arc::new(Loops::start(processors, limits.max_connections + table::MOST_LEAVING, limits.spin)?),
             threads: Threads::new(),
+            processors,
+            open: AtomicUsize::new(0),
             all_closed: Condvar::new(),
             turned_away: Mutex::default(),
             complaints: Quota::new(1, accept::COMPLAINT_INTERVAL),
@@ -258,6 +272,12 @@ impl VerifySocket {
         move |users| shared.table.lock().name_users(users)
     }
 
+    /// A way to ask whether the threads that serve go round: all of them within this time.
+    pub fn goes_round(&self) -> impl Fn(Duration) -> bool + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move |within| shared.loops.go_round(within)
+    }
+
     /// Accepts no more, answers what has arrived, and waits for the connections to end: at most `patience`.
     pub fn stop(self, patience: Duration) {
         self.shared.stopping.store(true, Ordering::SeqCst);
@@ -272,21 +292,39 @@ impl VerifySocket {
             error!("the verify socket's reaping thread had panicked");
         }
         self.shared.threads.stop();
-        let mut table = self.shared.table.lock();
+        self.shared.end_connections(patience);
+        self.shared.loops.stop();
+    }
+}
+
+impl Shared {
+    /// Whether there are more connections than processors.
+    fn is_crowded(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > self.processors
+    }
+
+    /// Waits for all connections to end once what has arrived is answered: at most `patience`.
+    fn end_connections(&self, patience: Duration) {
+        let mut table = self.table.lock();
         // The read side only: what has arrived is still read, and its answer written.
         table.cut_all(End::Stopping);
         let deadline = Instant::now() + patience;
         while !table.is_empty() {
-            if self.shared.all_closed.wait_until(&mut table, deadline).timed_out() {
+            if self.all_closed.wait_until(&mut table, deadline).timed_out() {
                 warn!(connections = table.len(), "connections that do not take their answers are cut off");
                 table.shut_all();
                 return;
             }
         }
     }
-}
 
-impl Shared {
+    /// A connection that had to wait ended, since the kernel gave no thread for it.
+    fn complain_of_threads(&self, error: &io::Error) {
+        if let Some(before) = self.complaints.take() {
+            error!(%error, before, "the kernel refuses a thread for a verify connection that has to wait: it ends");
+        }
+    }
+
     /// Cuts who is stuck, until the end.
     fn reap(&self) {
         let patience =

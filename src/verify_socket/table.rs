@@ -19,6 +19,8 @@ const UNREAD_MS: u64 = 1_000;
 /// Connections that were told to make room and have not ended yet: so many are open beyond the limit, for the moment that it takes; and at most twice as many, by newcomers whose
 /// user has no other among them.
 const LEAVING: usize = 64;
+/// So many beyond the limit are open at most.
+pub(super) const MOST_LEAVING: usize = 2 * LEAVING;
 /// How many of them for the newcomers of one user: where it is another user's that makes room, where it is one of their own user, and where it is one of their own process.
 const LEAVING_FOR_USER: usize = 32;
 const LEAVING_OF_USER: usize = 16;
@@ -235,7 +237,7 @@ impl Table {
     /// Cuts a connection for the newcomer's, unless too many for its like have not ended yet. Whether one was cut.
     fn make_room(&mut self, newcomer: (u32, i32), uptime: u64) -> bool {
         let for_user = self.leaving_for.get(&newcomer.0).copied().unwrap_or(0);
-        if self.leaving >= if for_user == 0 { 2 * LEAVING } else { LEAVING } || for_user >= LEAVING_FOR_USER {
+        if self.leaving >= if for_user == 0 { MOST_LEAVING } else { LEAVING } || for_user >= LEAVING_FOR_USER {
             return false;
         }
         let Some(connection) = self.who_makes_room(newcomer, uptime) else { return false };

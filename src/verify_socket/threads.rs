@@ -1,4 +1,4 @@
-//! The connections' threads. One that is done waits a while for the next connection: making a thread costs more than most connections do.
+//! Threads of one connection each. One that is done waits a while for the next connection: making a thread costs more than most connections do.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// What a connection's thread needs at most is far below this.
+/// What such a thread needs at most is far below this.
 const STACK_BYTES: usize = 256 * 1024;
 /// Threads that wait, and for how long.
 const WAITING: usize = 32;
@@ -58,7 +58,7 @@ impl<W: Work> Threads<W> {
                 next = threads.wait();
             }
         };
-        thread::Builder::new().name("verify".into()).stack_size(STACK_BYTES).spawn(run).map(drop)
+        thread::Builder::new().name("verify-one".into()).stack_size(STACK_BYTES).spawn(run).map(drop)
     }
 
     /// The next work, if any comes in time.

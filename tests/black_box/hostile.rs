@@ -26,18 +26,18 @@ fn daemon(verify: &str) -> (Daemon, Made) {
 }
 
 impl Daemon {
-    fn raw(&self) -> UnixStream {
+    pub(crate) fn raw(&self) -> UnixStream {
         let stream = UnixStream::connect(self.run_dir().join("verify.sock")).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         stream
     }
 
     /// Connections that ended for this reason.
-    fn ended(&self, reason: &str) -> u64 {
+    pub(crate) fn ended(&self, reason: &str) -> u64 {
         self.json(&["status"])["verify"]["ended"][reason].as_u64().unwrap_or_else(|| panic!("no reason {reason}"))
     }
 
-    fn figure(&self, name: &str) -> u64 {
+    pub(crate) fn figure(&self, name: &str) -> u64 {
         self.json(&["status"])["verify"][name].as_u64().unwrap_or_else(|| panic!("no figure {name}"))
     }
 
@@ -56,7 +56,7 @@ impl Daemon {
     }
 }
 
-fn hello() -> Vec<u8> {
+pub(crate) fn hello() -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(&mut bytes, Kind::Hello, [0; 8], |out| encode_body(out, &Hello { magic: MAGIC, lowest: 1, highest: 1 }));
     bytes

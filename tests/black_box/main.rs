@@ -13,6 +13,7 @@ mod configuration;
 mod containers;
 mod copy;
 mod create_and_verify;
+mod crowded;
 mod daemon;
 mod delete_undelete;
 mod demo;
