@@ -98,7 +98,7 @@ pub struct VerifySocket {
     pub users: Vec<String>,
     /// Most connections at a time.
     pub max_connections: usize,
-    /// How long a connection's thread looks for the next request before it sleeps.
+    /// How long a thread that serves connections looks for the next request before it sleeps.
     pub spin: Duration,
     /// How long a connection may be in the middle of a frame, or not take its answers.
     pub stuck_timeout: Span,

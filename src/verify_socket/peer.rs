@@ -40,7 +40,7 @@ struct Line {
     waiting: VecDeque<Alarm>,
 }
 
-/// What wakes a connection's thread where its answers are held back.
+/// What wakes a connection whose answers are held back.
 pub(super) type Alarm = Arc<Condvar>;
 
 impl Peer {

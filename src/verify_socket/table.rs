@@ -35,11 +35,11 @@ const REMEMBERED: usize = 4_096;
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
     pub(super) peer: Arc<Peer>,
-    /// Since when (milliseconds of uptime) it is at what: see [`Phase`]. Only its own thread writes.
+    /// Since when (milliseconds of uptime) it is at what: see [`Phase`]. Only who serves it writes.
     stamp: AtomicU64,
     /// Why it was cut: the number of an [`End`] and one, or 0.
     cut: AtomicU8,
-    /// Wakes its thread where it is held back.
+    /// Wakes it where it is held back.
     pub(super) alarm: Alarm,
     /// The user for whose newcomer it was told to make room.
     makes_room_for: OnceLock<u32>,
@@ -113,7 +113,7 @@ impl Connection {
         End::ALL.get(usize::from(self.cut.load(Ordering::Relaxed)).wrapping_sub(1)).copied()
     }
 
-    /// Cuts it for this reason, if it was not before. Its thread finds that out and ends.
+    /// Cuts it for this reason, if it was not before. Who serves it finds that out and ends it.
     fn cut(&self, end: End) -> bool {
         if self.cut.compare_exchange(0, end as u8 + 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
@@ -180,7 +180,7 @@ impl Table {
         Ok(connection)
     }
 
-    /// A connection's thread has ended.
+    /// A connection has ended.
     pub(super) fn remove(&mut self, number: u64, uptime: u64) {
         let Some(connection) = self.open.remove(&number) else { return };
         if let Some(newcomer) = connection.makes_room_for.get() {
