@@ -60,13 +60,23 @@ impl Kept {
         let mut one = CpuSet::new();
         one.set(core);
         let mut kept = Kept { process, before: Vec::new() };
-        for thread in threads(process)? {
-            // A thread that has ended meanwhile needs no core.
-            let Ok(before) = sched_getaffinity(Some(thread)) else { continue };
-            match sched_setaffinity(Some(thread), &one) {
-                Ok(()) => kept.before.push((thread, before)),
-                Err(rustix::io::Errno::SRCH) => (),
-                Err(error) => return Err(error.into()),
+        // Once more after each time in which there was one: a thread that was not kept yet may have started another meanwhile.
+        loop {
+            let known = |thread: &Pid| kept.before.iter().any(|(kept, _)| kept == thread);
+            let new: Vec<Pid> = threads(process)?.into_iter().filter(|thread| !known(thread)).collect();
+            let mut any = false;
+            for thread in new {
+                // A thread that has ended meanwhile needs no core.
+                let Ok(before) = sched_getaffinity(Some(thread)) else { continue };
+                match sched_setaffinity(Some(thread), &one) {
+                    Ok(()) => kept.before.push((thread, before)),
+                    Err(rustix::io::Errno::SRCH) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+                any = true;
+            }
+            if !any {
+                break;
             }
         }
         Ok(kept)

@@ -77,7 +77,7 @@ pub const KEYS: [Row; 40] = [
         "0",
         "50",
         false,
-        "Microseconds, 0 to 1000, that a thread that serves connections looks for the next request before it sleeps. Saves the time of waking up, and costs a processor while it looks.",
+        "Microseconds, 0 to 1000, that a thread that serves a connection, or many, looks for the next request before it sleeps. Saves the time of waking up, and costs a processor while it looks.",
     ),
     row(
         "verify.stuck_timeout",

@@ -130,7 +130,8 @@ pub enum ServeError {
     StoreGone(PathBuf),
     /// What a restoration left that was broken off.
     #[error(
-        "{0} holds no store, but 'db.part', of a restoration that was broken off: call 'doorward restore' again, or remove 'db.part' to begin empty"
+        "{0} holds no store, but 'db.part', of a restoration that was broken off: call 'doorward restore' again; if it is to begin \
+         empty, remove 'db.part' and the file 'lock' there"
     )]
     RestorePending(PathBuf),
     /// There is no store to look at.

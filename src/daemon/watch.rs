@@ -138,8 +138,8 @@ impl<R: Fn(Duration) -> bool> Asking<R> {
         !matches!(outcome, Outcome::Silent(_))
     }
 
-    /// The way of a request: the listener's queue, the accepting thread, a connection's thread with its frames both ways, those that serve others beside each other, then a
-    /// digest, the index, and a lane of the counters, in which nothing is counted.
+    /// The way of a request: the listener's queue, the accepting thread, a connection's thread with its frames both ways, then a digest, the index, and a lane of the counters,
+    /// in which nothing is counted. And whether the threads that serve many connections go from one to the next.
     fn ask(&self) -> Outcome {
         let stream = match UnixStream::connect(&self.socket) {
             Ok(stream) => stream,

@@ -1,5 +1,5 @@
-//! The threads that serve many connections: one for each processor. Whichever is free takes the next connection that has something to read, gives it a turn, and never waits
-//! for it: so busy connections cost no switch from thread to thread, and none waits for a processor while another is idle.
+//! The threads that serve many connections, each of which brings little at a time: one for each processor. Whichever is free takes the next few that have something to read,
+//! and never waits for one: so they cost no switch from thread to thread. Who brings much gets a thread of its own.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,8 +18,8 @@ use tracing::error;
 use super::End;
 use super::serve::{Scratch, Service, Turn};
 
-/// Connections that a thread is told of at once. Those beyond are for the others.
-const EVENTS: usize = 4;
+/// Connections that a thread is told of at once: those beyond are for others, if this one has to leave its processor meanwhile.
+const EVENTS: usize = 1;
 /// Turns of a connection before others have theirs: in the second it usually turns out that nothing more has come.
 const TURNS: usize = 2;
 /// Told instead of a place when the end has come.
@@ -86,27 +86,30 @@ impl Loops {
     pub(super) fn give(&self, mut service: Box<Service>) -> Result<(), Box<Service>> {
         let Some(number) = self.shared.free.lock().pop() else { return Err(service) };
         let place = &self.shared.places[number as usize];
-        let connection = Arc::clone(&service.connection);
-        service.begins();
-        *place.service.lock() = Some(service);
+        // Held until it is there: the kernel may tell of it at once, and a thread may still look for the one before it.
+        let mut held = place.service.lock();
         // Told once for all that has come, and again when more comes.
         let when = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-        if epoll::add(&self.shared.epoll, &connection.stream, EventData::new_u64(number.into()), when).is_ok() {
-            return Ok(());
+        if epoll::add(&self.shared.epoll, &service.connection.stream, EventData::new_u64(number.into()), when).is_err() {
+            drop(held);
+            self.shared.free.lock().push(number);
+            return Err(service);
         }
-        let refused = place.service.lock().take();
-        self.shared.free.lock().push(number);
-        refused.map_or(Ok(()), Err)
+        service.begins();
+        *held = Some(service);
+        Ok(())
     }
 
     /// Whether none is at work on the same connections for so long.
     pub(super) fn go_round(&self, within: Duration) -> bool {
-        let until = Instant::now() + within;
+        // Looks are counted, and not the time: it also passes while all threads of the process are stopped.
+        let mut looks = within.as_millis() / LOOK.as_millis();
         self.shared.rounds.iter().all(|Rounds(rounds)| {
             let before = rounds.load(Ordering::Relaxed);
             let is_at_work = || before % 2 == 1 && rounds.load(Ordering::Relaxed) == before;
-            while is_at_work() && Instant::now() < until {
+            while is_at_work() && looks > 0 {
                 thread::sleep(LOOK);
+                looks -= 1;
             }
             !is_at_work()
         })
@@ -138,17 +141,18 @@ impl Shared {
         let Rounds(rounds) = &self.rounds[thread];
         let mut scratch = Scratch::new();
         let mut events = Vec::with_capacity(EVENTS);
-        // Places whose connections have more, and are this thread's until they have not.
-        let (mut mine, mut later) = (Vec::new(), Vec::new());
+        // Places whose connections were not at rest yet, and are this thread's until they are.
+        let (mut mine, mut due) = (Vec::new(), Vec::new());
         while !self.is_over.load(Ordering::SeqCst) {
             events.clear();
             self.wait(&mut events, mine.is_empty());
             rounds.fetch_add(1, Ordering::Relaxed);
             let told = events.iter().map(|event: &Event| event.data.u64()).filter_map(|number| usize::try_from(number).ok());
             let new = told.filter(|number| self.places.get(*number).is_some_and(|place| place.told.fetch_add(1, Ordering::AcqRel) == 0));
-            mine.extend(new);
-            later.extend(mine.drain(..).filter(|number| self.serve(*number, &mut scratch)));
-            std::mem::swap(&mut mine, &mut later);
+            // Those that were at rest come first.
+            due.extend(new);
+            due.append(&mut mine);
+            mine.extend(due.drain(..).filter(|number| self.serve(*number, &mut scratch)));
             rounds.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -181,7 +185,7 @@ impl Shared {
         let mut turns = 0;
         let turn = loop {
             turns += 1;
-            match catch_unwind(AssertUnwindSafe(|| service.turn(scratch, false))) {
+            match catch_unwind(AssertUnwindSafe(|| service.turn(scratch, None))) {
                 Ok(Ok(Turn::Read)) if turns < TURNS => {}
                 Ok(turn) => break turn,
                 // The hook has told of the panic. Only this connection ends.
@@ -194,7 +198,7 @@ impl Shared {
         match turn {
             Ok(Turn::Read) => return true,
             Ok(Turn::Nothing) => return !place.is_left(told),
-            Ok(Turn::Waits) | Err(_) => {}
+            Ok(Turn::Waits | Turn::Heavy) | Err(_) => {}
         }
         let Some(service) = held.take() else { return false };
         drop(held);

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -33,6 +33,11 @@ const FIRST_ANSWER_BYTES: usize = 1024;
 const _: () = assert!(FIRST_ANSWER_BYTES.is_power_of_two() && MOST_ANSWER_BYTES.is_power_of_two());
 /// Of requests that are refused unread, so many bytes count as one that was answered: reading them is the work.
 const REFUSED_BYTES_A_MISS: usize = 1024;
+/// Who brings more requests than that before it is at rest is at work for longer than a switch from thread to thread takes: it is served in a thread of its own, which the
+/// kernel has give way to those who bring little.
+const LIGHT: usize = 128;
+/// So often in a row it has brought no more than that before it is served beside others again.
+const LIGHT_RESTS: u8 = 8;
 
 /// An open connection. Dropping it takes it off the table.
 pub(super) struct Service {
@@ -52,6 +57,10 @@ pub(super) struct Service {
     pending_since: u64,
     /// Reads so far, and the connection's number: so short connections are not all timed at the same read.
     reads: u64,
+    /// Requests since it was last at rest.
+    brought: usize,
+    /// How often in a row these were few when it came to rest.
+    light_rests: u8,
     /// The answers that are not sent yet, where it has to wait.
     unsent: Option<Unsent>,
     /// Why it ended; none if it never began.
@@ -93,6 +102,8 @@ pub(super) enum Turn {
     Nothing,
     /// Its answers have to wait: they are held back, or its peer does not take them as fast as it asks.
     Waits,
+    /// Something was read and answered, and it brings so much that others would have to wait for it.
+    Heavy,
 }
 
 impl Scratch {
@@ -126,6 +137,8 @@ impl Service {
             is_full: false,
             pending_since: clock::uptime(),
             reads: number,
+            brought: 0,
+            light_rests: LIGHT_RESTS,
             unsent: None,
             end: None,
         })
@@ -143,21 +156,24 @@ impl Service {
         self.end = Some(end);
     }
 
-    /// Reads once, answers all that came and writes once. Without `may_sleep` it reads and writes only what goes at once.
+    /// Reads once, answers all that came and writes once. Where it may wait, it looks for as long as that for what comes, and then sleeps; else it reads and writes only what goes
+    /// at once.
     ///
     /// # Errors
     /// The peer or the protocol ends the connection.
-    pub(super) fn turn(&mut self, scratch: &mut Scratch, may_sleep: bool) -> Result<Turn, End> {
+    pub(super) fn turn(&mut self, scratch: &mut Scratch, wait: Option<Duration>) -> Result<Turn, End> {
         if self.buffer.is_empty() {
             self.buffer = scratch.lend();
         }
         let wanted = self.needed.max(BUFFER_BYTES).min(self.buffer.len());
         // What has been read and had no room in the answers comes first.
         if !self.is_full {
-            match receive(&self.connection.stream, &mut self.buffer[self.filled..wanted], may_sleep) {
+            match receive(&self.connection.stream, &mut self.buffer[self.filled..wanted], wait) {
                 Ok(0) | Err(Errno::CONNRESET) => return Err(End::Closed),
                 Ok(read) => self.filled += read,
                 Err(Errno::AGAIN) => {
+                    self.light_rests = if self.brought > LIGHT { 0 } else { self.light_rests.saturating_add(1) };
+                    self.brought = 0;
                     self.rest(scratch);
                     return Ok(Turn::Nothing);
                 }
@@ -179,11 +195,11 @@ impl Service {
             self.shared.protocol_errors.fetch_add(progress.errors as u64, Ordering::Relaxed);
         }
         self.forget(&progress, was_filled);
-        if !may_sleep {
+        if wait.is_none() {
             self.rest(scratch);
         }
         let owed = self.owed(&progress);
-        let sent = if owed.is_none() { send_some(&self.connection.stream, &scratch.answers, may_sleep)? } else { 0 };
+        let sent = if owed.is_none() { send_some(&self.connection.stream, &scratch.answers, wait.is_some())? } else { 0 };
         let of = Answered { progress, read_at, uptime };
         if owed.is_some() || sent < scratch.answers.len() {
             let answers = std::mem::replace(&mut scratch.answers, Vec::with_capacity(FIRST_ANSWER_BYTES));
@@ -191,7 +207,8 @@ impl Service {
             return Ok(Turn::Waits);
         }
         self.were_sent(&of)?;
-        Ok(Turn::Read)
+        self.brought += work(&of.progress);
+        Ok(if self.brought > LIGHT { Turn::Heavy } else { Turn::Read })
     }
 
     /// Wipes what is answered, and makes room for what is not and for what comes next.
@@ -224,7 +241,7 @@ impl Service {
             peer.hit();
             return None;
         }
-        let misses = (progress.requests + progress.errors + progress.refused_bytes / REFUSED_BYTES_A_MISS) as u64;
+        let misses = work(progress) as u64;
         (progress.requests + progress.errors > 0 && peer.miss(misses)).then_some(misses)
     }
 
@@ -250,13 +267,13 @@ impl Service {
         Ok(())
     }
 
-    /// Whether it is served beside others: where there are more connections than processors, and one of its peer's tokens was a key's. Whoever only connects, or sends
-    /// garbage, is at nobody's cost but its own.
+    /// Whether it is served beside others: where there are more connections than processors, one of its peer's tokens was a key's, and it brings little. Whoever only
+    /// connects, or sends garbage, is at nobody's cost but its own.
     pub(super) fn is_for_loops(&self) -> bool {
-        self.shared.is_crowded() && self.connection.peer.has_hit()
+        self.shared.is_crowded() && self.light_rests >= LIGHT_RESTS && self.connection.peer.has_hit()
     }
 
-    /// It has to wait, or cannot be served beside others.
+    /// It has to wait, or others would have to wait for it.
     pub(super) fn goes_to_a_thread(self: Box<Self>) {
         let shared = Arc::clone(&self.shared);
         if let Err(error) = shared.threads.give(self) {
@@ -264,9 +281,10 @@ impl Service {
         }
     }
 
-    /// Serves it, and waits as long as it has to, until it can be served beside others.
+    /// Serves it, and waits as long as it has to, until it is at rest and can be served beside others.
     fn serve(&mut self) -> Result<(), End> {
         let mut scratch = Scratch::new();
+        let patient = Some(self.shared.limits.spin);
         loop {
             if let Some(unsent) = self.unsent.take() {
                 if unsent.owed.is_some_and(|misses| !self.hold_back(misses, unsent.of.progress.requests)) {
@@ -275,9 +293,13 @@ impl Service {
                 send_some(&self.connection.stream, &unsent.answers[unsent.sent..], true)?;
                 self.were_sent(&unsent.of)?;
             }
-            if self.turn(&mut scratch, true)? == Turn::Read && !self.is_full && self.is_for_loops() {
-                self.rest(&mut scratch);
-                return Ok(());
+            // Whether it is at rest matters only where it could go back.
+            let wait = if self.shared.is_crowded() { None } else { patient };
+            if self.turn(&mut scratch, wait)? == Turn::Nothing {
+                if self.is_for_loops() {
+                    return Ok(());
+                }
+                self.turn(&mut scratch, patient)?;
             }
         }
     }
@@ -341,10 +363,25 @@ fn has_hung_up(stream: &UnixStream) -> bool {
     poll(&mut asked, Some(&now)).is_ok_and(|_| asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
-/// Receives what has arrived, and sleeps until something has where it may. (`recv` and `send` spare the kernel what `read` and `write` look after for files.)
-fn receive(stream: &UnixStream, buffer: &mut [u8], may_sleep: bool) -> Result<usize, Errno> {
-    let flags = if may_sleep { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-    rustix::io::retry_on_intr(|| recv(stream, &mut *buffer, flags)).map(|(received, _)| received)
+/// Receives what has arrived; or waits for it, where it may: awake for as long as it is told, then asleep. (`recv` and `send` spare the kernel what `read` and `write`
+/// look after for files.)
+fn receive(stream: &UnixStream, buffer: &mut [u8], wait: Option<Duration>) -> Result<usize, Errno> {
+    let awake_until = wait.filter(|spin| !spin.is_zero()).map(|spin| Instant::now() + spin);
+    loop {
+        let awake = awake_until.is_some_and(|until| Instant::now() < until);
+        let flags = if awake || wait.is_none() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+        match recv(stream, &mut *buffer, flags) {
+            Ok((received, _)) => return Ok(received),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if awake => std::hint::spin_loop(),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What answering was, in requests.
+fn work(progress: &Progress) -> usize {
+    progress.requests + progress.errors + progress.refused_bytes / REFUSED_BYTES_A_MISS
 }
 
 /// Sends all, for as long as the peer takes it, where it may sleep (the reaper cuts who does not take it); else what goes at once. Returns how many bytes went.

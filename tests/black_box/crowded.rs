@@ -134,6 +134,29 @@ fn connections_at_rest_have_no_thread_of_their_own() {
     }
 }
 
+/// In threads that serve many, whoever brings much keeps all others waiting: beside a hundred connections with one batch after the other a request took 23 ms in the median.
+#[test]
+fn who_brings_much_has_a_thread_of_its_own_until_it_brings_little_again() {
+    let (daemon, key) = daemon();
+    let many = 100;
+    let mut clients: Vec<_> = (0..many).map(|_| daemon.client()).collect();
+    let request = Request { token: key.token.as_bytes(), function: "f", address: None };
+    let ones = || daemon.threads().get("verify-one").copied().unwrap_or(0);
+    for client in &mut clients {
+        (0..1_000).for_each(|_| client.send(&request).expect("a connection that is open"));
+        (0..1_000).for_each(|_| assert_eq!(client.receive().expect("an answer").verdict, Verdict::Ok));
+    }
+    eventually("each has a thread", || ones() >= many);
+    for _ in 0..20 {
+        for client in &mut clients {
+            assert_eq!(client.verify(&request).expect("an answer").verdict, Verdict::Ok);
+        }
+    }
+    let processors = thread::available_parallelism().expect("a number").get();
+    // As many threads wait a while for others.
+    eventually("they are served together again", || ones() <= processors + 32);
+}
+
 /// It has to wait for its peer, and nobody else has to wait for it. What it asked is all answered when it reads at last.
 #[test]
 fn who_reads_late_keeps_nobody_waiting_and_gets_every_answer() {
