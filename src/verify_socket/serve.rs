@@ -36,7 +36,7 @@ const REFUSED_BYTES_A_MISS: usize = 1024;
 /// Who brings more requests than that before it is at rest is at work for longer than a switch from thread to thread takes: it is served in a thread of its own, which the
 /// kernel has give way to those who bring little.
 const LIGHT: usize = 128;
-/// So often in a row it has brought no more than that before it is served beside others again.
+/// So often in a row it has brought no more than that, and had to wait for nothing, before it is served beside others again.
 const LIGHT_RESTS: u8 = 8;
 
 /// An open connection. Dropping it takes it off the table.
@@ -46,7 +46,7 @@ pub(super) struct Service {
     pub(super) connection: Arc<Connection>,
     conversation: Conversation,
     /// Begins with what was read and is not answered: the beginning of a frame, or frames for whose answers there was no room. The rest is zero, for requests
-    /// hold tokens. Empty between turns while all is answered, but in a thread of its own.
+    /// hold tokens. Between turns it is empty where all is answered, unless it has a thread of its own.
     buffer: Zeroizing<Vec<u8>>,
     filled: usize,
     /// Bytes of the frame that it begins with, as far as that is known.
@@ -59,7 +59,7 @@ pub(super) struct Service {
     reads: u64,
     /// Requests since it was last at rest.
     brought: usize,
-    /// How often in a row these were few when it came to rest.
+    /// How often in a row these were few when it came to rest, and it had to wait for nothing.
     light_rests: u8,
     /// The answers that are not sent yet, where it has to wait.
     unsent: Option<Unsent>,
@@ -204,6 +204,7 @@ impl Service {
         if owed.is_some() || sent < scratch.answers.len() {
             let answers = std::mem::replace(&mut scratch.answers, Vec::with_capacity(FIRST_ANSWER_BYTES));
             self.unsent = Some(Unsent { answers, sent, of, owed });
+            self.light_rests = 0;
             return Ok(Turn::Waits);
         }
         self.were_sent(&of)?;
