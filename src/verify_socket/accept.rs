@@ -91,7 +91,6 @@ impl Shared {
                 return false;
             }
         };
-        self.open.store(table.len(), Ordering::Relaxed);
         self.most.fetch_max(table.len() as u64, Ordering::Relaxed);
         drop(table);
         let service = Service::new(Arc::clone(self), number, Arc::clone(&connection));

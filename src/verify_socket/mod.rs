@@ -134,10 +134,10 @@ struct Shared {
     loops: Arc<Loops>,
     /// For connections that are not in a loop.
     threads: Arc<Threads<Box<Service>>>,
-    /// As many threads as there are in the loops: where there are no more connections, each has one of its own.
+    /// As many threads as there are in the loops: where there are no more connections that may be served there, each has one of its own.
     processors: usize,
-    /// Open connections.
-    open: AtomicUsize,
+    /// Open connections of those who have shown a key's token.
+    trusted: AtomicUsize,
     all_closed: Condvar,
     /// Only the accepting thread's.
     turned_away: Mutex<Refused>,
@@ -218,7 +218,7 @@ impl VerifySocket {
             loops: Arc::new(Loops::start(processors, limits.max_connections + table::MOST_LEAVING, limits.spin)?),
             threads: Threads::new(),
             processors,
-            open: AtomicUsize::new(0),
+            trusted: AtomicUsize::new(0),
             all_closed: Condvar::new(),
             turned_away: Mutex::default(),
             complaints: Quota::new(1, accept::COMPLAINT_INTERVAL),
@@ -298,9 +298,9 @@ impl VerifySocket {
 }
 
 impl Shared {
-    /// Whether there are more connections than processors.
+    /// Whether there are more connections than processors of those who have shown a key's token. Others are not served together, however many there are.
     fn is_crowded(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > self.processors
+        self.trusted.load(Ordering::Relaxed) > self.processors
     }
 
     /// Waits for all connections to end once what has arrived is answered: at most `patience`.

@@ -57,6 +57,8 @@ pub(super) struct Service {
     pending_since: u64,
     /// Reads so far, and the connection's number: so short connections are not all timed at the same read.
     reads: u64,
+    /// It is counted among those whose peers have shown a key's token.
+    is_trusted: bool,
     /// Requests since it was last at rest.
     brought: usize,
     /// How often in a row these were few when it came to rest, and it had to wait for nothing.
@@ -126,7 +128,7 @@ impl Scratch {
 
 impl Service {
     pub(super) fn new(shared: Arc<Shared>, number: u64, connection: Arc<Connection>) -> Box<Service> {
-        Box::new(Service {
+        let mut service = Box::new(Service {
             shared,
             number,
             connection,
@@ -137,11 +139,25 @@ impl Service {
             is_full: false,
             pending_since: clock::uptime(),
             reads: number,
+            is_trusted: false,
             brought: 0,
             light_rests: LIGHT_RESTS,
             unsent: None,
             end: None,
-        })
+        });
+        if service.connection.peer.has_hit() {
+            service.trust();
+        }
+        service
+    }
+
+    /// Its peer has shown a key's token.
+    #[inline]
+    fn trust(&mut self) {
+        if !self.is_trusted {
+            self.is_trusted = true;
+            self.shared.trusted.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// From now on it counts among those that end, whatever drops it.
@@ -236,14 +252,14 @@ impl Service {
     }
 
     /// Misses to be paid for before the answers are given.
-    fn owed(&self, progress: &Progress) -> Option<u64> {
-        let peer = &self.connection.peer;
+    fn owed(&mut self, progress: &Progress) -> Option<u64> {
         if progress.known > 0 {
-            peer.hit();
+            self.connection.peer.hit();
+            self.trust();
             return None;
         }
         let misses = work(progress) as u64;
-        (progress.requests + progress.errors > 0 && peer.miss(misses)).then_some(misses)
+        (progress.requests + progress.errors > 0 && self.connection.peer.miss(misses)).then_some(misses)
     }
 
     /// The answers are sent: it is at rest, or in the middle of what comes next.
@@ -268,10 +284,10 @@ impl Service {
         Ok(())
     }
 
-    /// Whether it is served beside others: where there are more connections than processors, one of its peer's tokens was a key's, and it brings little. Whoever only
+    /// Whether it is served beside others: where there are more such connections than processors, one of its peer's tokens was a key's, and it brings little. Whoever only
     /// connects, or sends garbage, is at nobody's cost but its own.
     pub(super) fn is_for_loops(&self) -> bool {
-        self.shared.is_crowded() && self.light_rests >= LIGHT_RESTS && self.connection.peer.has_hit()
+        self.is_trusted && self.light_rests >= LIGHT_RESTS && self.shared.is_crowded()
     }
 
     /// It has to wait, or others would have to wait for it.
@@ -295,7 +311,7 @@ impl Service {
                 self.were_sent(&unsent.of)?;
             }
             // Whether it is at rest matters only where it could go back.
-            let wait = if self.shared.is_crowded() { None } else { patient };
+            let wait = if self.is_trusted && self.shared.is_crowded() { None } else { patient };
             if self.turn(&mut scratch, wait)? == Turn::Nothing {
                 if self.is_for_loops() {
                     return Ok(());
@@ -345,12 +361,14 @@ impl Work for Box<Service> {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if self.is_trusted {
+            self.shared.trusted.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(end) = self.end {
             self.shared.ended[end as usize].fetch_add(1, Ordering::Relaxed);
         }
         let mut table = self.shared.table.lock();
         table.remove(self.number, clock::uptime());
-        self.shared.open.store(table.len(), Ordering::Relaxed);
         if table.is_empty() {
             self.shared.all_closed.notify_all();
         }
