@@ -1,5 +1,5 @@
-//! The threads that serve many connections, each of which brings little at a time: one for each processor. Whichever is free takes the next few that have something to read,
-//! and never waits for one: so they cost no switch from thread to thread. Who brings much gets a thread of its own.
+//! The threads that serve many connections, each of which brings little at a time: one for each processor. Whichever is free takes the next that has something to read,
+//! and never waits for it: so they cost no switch from thread to thread. Who brings much gets a thread of its own.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -14,8 +14,9 @@ use doorward::protocol::{Address, Decoded, Kind, Response, Verify, decode, decod
 use crate::daemon::{Daemon, Made, eventually, verdict};
 use crate::hostile::hello;
 
-/// More than any machine has processors for, or so.
+/// Many more than there are processors.
 const CONNECTIONS: u64 = 300;
+
 /// Numbers that look random, and are the same each time (Lehmer's generator with the factor of Park and Miller).
 struct Lehmer(u64);
 
@@ -153,7 +154,7 @@ fn who_brings_much_has_a_thread_of_its_own_until_it_brings_little_again() {
         }
     }
     let processors = thread::available_parallelism().expect("a number").get();
-    // As many threads wait a while for others.
+    // 32 threads at most wait a while for other connections.
     eventually("they are served together again", || ones() <= processors + 32);
 }
 
